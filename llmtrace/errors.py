@@ -1,0 +1,67 @@
+"""Every error of the package: one sentence that says what was expected, what came and what to do.
+
+A researcher reads the sentence; a program reads the class; a shell reads `exit_code` (README, "Exit codes").
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+
+class LLMTraceError(Exception):
+    """Base of all errors raised on purpose by llmtrace."""
+
+    exit_code = 1
+
+
+class InputError(LLMTraceError):
+    """An argument, prompt or metric that cannot mean anything."""
+
+    exit_code = 2
+
+
+class NotFoundError(LLMTraceError):
+    """A model, file, node or method of that name does not exist."""
+
+    exit_code = 3
+
+
+class LimitError(LLMTraceError):
+    """The request does not fit: context length, memory, size."""
+
+    exit_code = 4
+
+
+class NoWeightsError(LLMTraceError):
+    """The model exists but its weights cannot be had here (no network, a gated repository)."""
+
+    exit_code = 5
+
+
+class UnsupportedError(LLMTraceError):
+    """The number would be silently wrong on this architecture, so it is refused."""
+
+
+class CheckError(LLMTraceError):
+    """A model that does not compute what its source computes, or computes NaN."""
+
+
+class FileFormatError(LLMTraceError):
+    """A file that is truncated, tampered with, of a newer schema, or not ours."""
+
+
+class MismatchError(LLMTraceError):
+    """Two things that do not belong together: a circuit and another model, a trace and other prompts."""
+
+
+class Cancelled(LLMTraceError):
+    """A long run was stopped from outside; nothing was written."""
+
+    exit_code = 130
+
+
+def did_you_mean(name: str, known: list[str], *, n: int = 3) -> str:
+    """` Did you mean 'gpt2-small'?` or nothing: the tail of a `NotFoundError`."""
+    by_lower = {k.lower(): k for k in known}
+    close = [by_lower[c] for c in get_close_matches(name.lower(), list(by_lower), n=n, cutoff=0.6)]
+    return f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
