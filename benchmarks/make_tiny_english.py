@@ -218,7 +218,7 @@ def train(steps: int) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerFast, dict[st
 def main() -> None:
     home = Path(__file__).resolve().parents[1] / "llmtrace/models/embedded/tiny-english"
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--steps", type=int, default=7000)
     parser.add_argument("--out", type=Path, default=home)
     options = parser.parse_args()
     model, tokenizer, figures = train(options.steps)

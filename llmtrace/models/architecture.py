@@ -1,0 +1,100 @@
+"""`describe(model)`: the facts about a model that the mathematics depends on, read once from its configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmtrace.errors import InputError, UnsupportedError
+from llmtrace.models.protocol import TraceModel
+from llmtrace.nodes import Bias, Embed, Head, KvHead, Logits, Mlp, Neuron, Node
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Shape and kind of a model. `n_kv_heads < n_heads` is grouped-query attention."""
+
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    d_model: int
+    d_head: int
+    d_mlp: int
+    d_vocab: int
+    n_ctx: int
+    norm: str | None  # "LN", "RMS" or None
+    eps: float
+    gated: bool
+    parallel: bool  # attention and MLP of a layer read the same resid_pre
+    attn_only: bool
+    positional: str
+    post_norm: bool  # a norm between a block's output and the residual stream (Gemma 2, OLMo 2)
+    logit_cap: float  # 0: none
+    score_cap: float
+    causal: bool
+
+    @property
+    def group(self) -> int:
+        """Query heads per key-value head."""
+        return self.n_heads // self.n_kv_heads
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        return tuple(Head(layer, head) for layer in range(self.n_layers) for head in range(self.n_heads))
+
+    @property
+    def mlps(self) -> tuple[Mlp, ...]:
+        return () if self.attn_only else tuple(Mlp(layer) for layer in range(self.n_layers))
+
+    def require(self, node: Node) -> None:
+        """Refuse a node that this model does not have."""
+        sizes = {Head: self.n_heads, KvHead: self.n_kv_heads, Neuron: self.d_mlp}
+        if isinstance(node, Embed | Logits):
+            return
+        within = 0 <= node.layer < self.n_layers
+        if isinstance(node, Head | KvHead | Neuron):
+            index = node.index if isinstance(node, Neuron) else node.head
+            within = within and 0 <= index < sizes[type(node)]
+        if isinstance(node, Mlp | Neuron) and self.attn_only:
+            raise InputError(f"{node} is an MLP and this model is attention-only; name a head such as 'a0.h0'.")
+        if not within or isinstance(node, Bias):
+            raise InputError(
+                f"{node} is not in this model, which has layers 0-{self.n_layers - 1}, "
+                f"heads 0-{self.n_heads - 1} and key-value heads 0-{self.n_kv_heads - 1}."
+            )
+
+    def require_pre_norm(self, method: str) -> None:
+        """Refuse models whose writes pass a norm before they reach the residual stream."""
+        if self.post_norm:
+            raise UnsupportedError(
+                f"{method} needs writes that add up in the residual stream; this model norms each block's output "
+                "first (post-norm, as Gemma 2 and OLMo 2 do), so the sum would be silently wrong."
+            )
+
+
+def describe(model: TraceModel) -> Architecture:
+    """The architecture of a HookedTransformer or TransformerBridge. Reads the configuration only."""
+    cfg = model.cfg
+    norm = getattr(cfg, "normalization_type", None)
+    if norm not in (None, "LN", "LNPre", "RMS", "RMSPre"):
+        raise UnsupportedError(f"Expected a model with LayerNorm, RMSNorm or no norm, got {norm!r}.")
+    return Architecture(
+        n_layers=cfg.n_layers,
+        n_heads=cfg.n_heads,
+        n_kv_heads=getattr(cfg, "n_key_value_heads", None) or cfg.n_heads,
+        d_model=cfg.d_model,
+        d_head=cfg.d_head,
+        d_mlp=getattr(cfg, "d_mlp", None) or 0,
+        d_vocab=cfg.d_vocab_out if getattr(cfg, "d_vocab_out", -1) > 0 else cfg.d_vocab,
+        n_ctx=cfg.n_ctx,
+        norm=norm.removesuffix("Pre") if norm else None,
+        eps=float(getattr(cfg, "eps", 1e-5)),
+        gated=bool(getattr(cfg, "gated_mlp", False)),
+        parallel=bool(getattr(cfg, "parallel_attn_mlp", False)),
+        attn_only=bool(getattr(cfg, "attn_only", False)),
+        positional=str(getattr(cfg, "positional_embedding_type", "standard")),
+        post_norm=bool(getattr(cfg, "use_normalization_before_and_after", False))
+        or "Olmo2" in str(getattr(cfg, "original_architecture", "")),
+        logit_cap=max(0.0, float(getattr(cfg, "output_logits_soft_cap", None) or 0.0)),
+        score_cap=max(0.0, float(getattr(cfg, "attn_scores_soft_cap", None) or 0.0)),
+        causal=getattr(cfg, "attention_dir", "causal") == "causal",
+    )

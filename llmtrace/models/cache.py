@@ -1,0 +1,21 @@
+"""TransformerLens' own `ActivationCache` over a trace, for code that expects one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llmtrace.models.protocol import TraceModel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+    from transformer_lens import ActivationCache
+
+
+def as_cache(trace: Any, model: TraceModel) -> ActivationCache:
+    """An ActivationCache that holds the activations of a `signals.Trace` (or of any mapping by hook name)."""
+    from transformer_lens import ActivationCache
+
+    activations: Mapping[str, Tensor] = getattr(trace, "activations", trace)
+    return ActivationCache(dict(activations), model)

@@ -1,0 +1,101 @@
+"""Running a model: one forward pass with hooks, stopped before the unembedding, and the unembedding by rows.
+
+Half of a HookedTransformer's time on CPU goes into unembedding every position and token (`methods.md` 3.1), so
+passes end at the final residual stream and `unembed` multiplies what a metric reads. Hooks are plain functions
+`activation -> activation or None`; they are installed in a context manager that removes them whatever happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from llmtrace.errors import LimitError
+from llmtrace.models.architecture import describe
+from llmtrace.models.protocol import TraceModel
+from llmtrace.models.weights import final_norm
+
+Hook = tuple[str, Callable[[Tensor], Tensor | None]]
+
+
+class _Stop(Exception):
+    """Ends a bridge's pass where a HookedTransformer has `stop_at_layer`."""
+
+
+def final_residual(
+    model: TraceModel, tokens: Int[Tensor, "batch pos"], hooks: Iterable[Hook] = ()
+) -> Float[Tensor, "batch pos d_model"]:
+    """The residual stream after the last block, before the final norm. Cost: one forward pass, no unembedding.
+
+    Hooks run in the order given. Raises LimitError over the context length.
+    """
+    arch = describe(model)
+    if tokens.shape[1] > arch.n_ctx:
+        raise LimitError(
+            f"Expected at most {arch.n_ctx} tokens (the model's context length), got {tokens.shape[1]}; shorten the prompt."
+        )
+    installed = [(name, _with_hook_argument(function)) for name, function in hooks]
+    if is_bridge(model):
+        return _run_bridge(model, tokens, installed, f"blocks.{arch.n_layers - 1}.hook_resid_post")
+    with model.hooks(fwd_hooks=installed):
+        return model(tokens, stop_at_layer=arch.n_layers, padding_side="right")
+
+
+def is_bridge(model: TraceModel) -> bool:
+    """TransformerBridge or a subclass, without importing TransformerLens."""
+    return any(base.__name__ == "TransformerBridge" for base in type(model).__mro__)
+
+
+def _run_bridge(model: TraceModel, tokens: Tensor, hooks: list[tuple[str, Any]], last: str) -> Tensor:
+    final: list[Tensor] = []
+
+    def stop(value: Tensor, hook: Any) -> None:
+        final.append(value)
+        raise _Stop
+
+    # On a bridge a hook that replaces the last resid_post changes nothing downstream; ours is read, never replaced.
+    with model.hooks(fwd_hooks=[*hooks, (last, stop)]):
+        try:
+            model(tokens, return_type="logits", attention_mask=torch.ones_like(tokens))
+        except _Stop:
+            return final[0]
+    raise AssertionError("a bridge ran past its last block")
+
+
+def _with_hook_argument(function: Callable[[Tensor], Tensor | None]) -> Callable[..., Tensor | None]:
+    return lambda value, hook: function(value)
+
+
+def unembed(
+    model: TraceModel,
+    resid: Float[Tensor, "*lead batch d_model"],
+    rows: Int[Tensor, "batch n"] | None = None,
+) -> Float[Tensor, "*lead batch n"]:
+    """Logits of final residual vectors: all of the vocabulary, or only the rows that each prompt's metric reads."""
+    return unembed_normed(model, final_norm(model)(resid), rows)
+
+
+def unembed_normed(
+    model: TraceModel,
+    normed: Float[Tensor, "*lead batch d_model"],
+    rows: Int[Tensor, "batch n"] | None = None,
+) -> Float[Tensor, "*lead batch n"]:
+    """The same after the final norm."""
+    if rows is None:
+        logits = normed @ model.W_U + model.b_U
+    else:
+        directions = model.W_U.T[rows]  # batch n d_model
+        logits = torch.einsum("...bd,bnd->...bn", normed, directions) + model.b_U[rows]
+    cap = describe(model).logit_cap
+    return cap * torch.tanh(logits / cap) if cap else logits
+
+
+def logits(
+    model: TraceModel, tokens: Int[Tensor, "batch pos"], hooks: Iterable[Hook] = ()
+) -> Float[Tensor, "batch pos d_vocab"]:
+    """All logits at all positions. Heavy: batch x pos x d_vocab numbers."""
+    return unembed(model, final_residual(model, tokens, hooks).transpose(0, 1)).transpose(0, 1)

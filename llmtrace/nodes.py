@@ -1,0 +1,186 @@
+"""Places in a model and their names: one parser, one printer, typed classes.
+
+    writer (Node)   adds to the residual stream     input   a9.h6   m3   m3.n12
+    reader (Port)   takes from it                   a9.h6<q>   a0.kv1<k>   m3   logits
+    Edge            what a reader takes of a writer  a5.h5->a8.h6<v>
+
+Files carry these names (they are the ones circuit files of the field use); tables carry labels (`9.6`).
+With grouped-query attention keys and values belong to the key-value head: their ports are `a0.kv1<k>`, `a0.kv1<v>`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from llmtrace.errors import InputError
+
+SLOTS = ("q", "k", "v")
+
+
+@dataclass(frozen=True, order=True)
+class Embed:
+    """What enters the first block: `input` (embedding + position), or one of the two when they are kept apart."""
+
+    part: str = "input"
+
+    def __str__(self) -> str:
+        return self.part
+
+    @property
+    def label(self) -> str:
+        return self.part
+
+
+@dataclass(frozen=True, order=True)
+class Head:
+    """A query head: its output through W_O, without the layer's output bias."""
+
+    layer: int
+    head: int
+
+    def __str__(self) -> str:
+        return f"a{self.layer}.h{self.head}"
+
+    @property
+    def label(self) -> str:
+        return f"{self.layer}.{self.head}"
+
+
+@dataclass(frozen=True, order=True)
+class KvHead:
+    """A key-value head: it reads (ports k and v) but writes only through the query heads of its group."""
+
+    layer: int
+    head: int
+
+    def __str__(self) -> str:
+        return f"a{self.layer}.kv{self.head}"
+
+    @property
+    def label(self) -> str:
+        return f"{self.layer}.kv{self.head}"
+
+
+@dataclass(frozen=True, order=True)
+class Mlp:
+    layer: int
+
+    def __str__(self) -> str:
+        return f"m{self.layer}"
+
+    @property
+    def label(self) -> str:
+        return f"MLP {self.layer}"
+
+
+@dataclass(frozen=True, order=True)
+class Neuron:
+    """One hidden unit of an MLP: its post-activation times its row of W_out."""
+
+    layer: int
+    index: int
+
+    def __str__(self) -> str:
+        return f"m{self.layer}.n{self.index}"
+
+    @property
+    def label(self) -> str:
+        return str(self)
+
+
+@dataclass(frozen=True, order=True)
+class Bias:
+    """A constant write: `b_O` or `b_out` of a layer. It belongs to sums, never to a graph."""
+
+    name: str
+    layer: int
+
+    def __str__(self) -> str:
+        return f"{self.name}.{self.layer}"
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} {self.layer}"
+
+
+@dataclass(frozen=True, order=True)
+class Logits:
+    def __str__(self) -> str:
+        return "logits"
+
+    @property
+    def label(self) -> str:
+        return "logits"
+
+
+Node = Embed | Head | KvHead | Mlp | Neuron | Bias | Logits
+
+
+@dataclass(frozen=True)
+class Port:
+    """A reader: `slot` is q, k or v for heads and None for an MLP or the logits."""
+
+    node: Head | KvHead | Mlp | Logits
+    slot: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.node}<{self.slot}>" if self.slot else str(self.node)
+
+    @property
+    def label(self) -> str:
+        return f"{self.node.label}<{self.slot}>" if self.slot else self.node.label
+
+
+@dataclass(frozen=True)
+class Edge:
+    writer: Node
+    port: Port
+
+    def __str__(self) -> str:
+        return f"{self.writer}->{self.port}"
+
+
+_NODE_FORMS: tuple[tuple[str, type], ...] = (
+    (r"a?(\d+)\.h?(\d+)", Head),
+    (r"a?(\d+)\.kv(\d+)", KvHead),
+    (r"(?:m|MLP )(\d+)", Mlp),
+    (r"m(\d+)\.n(\d+)", Neuron),
+    (r"(input|embed|pos)", Embed),
+    (r"logits", Logits),
+)
+
+
+def parse_node(text: str) -> Node:
+    """`a9.h6` or `9.6`, `a0.kv1`, `m3`, `m3.n12`, `input`, `logits`.
+
+    Raises InputError for anything else. Whether the model has that layer is for the caller that knows the model.
+    """
+    for form, kind in _NODE_FORMS:
+        if match := re.fullmatch(form, text.strip()):
+            if kind is Embed:
+                return Embed(match[1])
+            return kind(*map(int, match.groups()))
+    raise InputError(
+        f"Expected a node such as 'a9.h6' (or '9.6'), 'm3', 'm3.n12', 'input' or 'logits', got {text!r}."
+    )
+
+
+def parse_port(text: str) -> Port:
+    """`a9.h6<q>`, `a0.kv1<k>`, `m3`, `logits`."""
+    match = re.fullmatch(r"([^<]+?)(?:<([qkv])>)?", text.strip())
+    if match is None:
+        raise InputError(f"Expected a port such as 'a9.h6<q>', 'm3' or 'logits', got {text!r}.")
+    node, slot = parse_node(match[1]), match[2]
+    reads_by_slot = isinstance(node, Head | KvHead)
+    if not isinstance(node, Head | KvHead | Mlp | Logits) or reads_by_slot != (slot is not None):
+        raise InputError(f"A head reads through <q>, <k> or <v>, an MLP and the logits through one input; got {text!r}.")
+    return Port(node, slot)
+
+
+def parse_edge(text: str) -> Edge:
+    """`a5.h5->a8.h6<v>`."""
+    writer, arrow, port = text.partition("->")
+    if not arrow:
+        raise InputError(f"Expected an edge such as 'a5.h5->a8.h6<v>', got {text!r}.")
+    return Edge(parse_node(writer), parse_port(port))

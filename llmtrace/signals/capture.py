@@ -1,0 +1,112 @@
+"""`capture`: one forward pass that keeps the activations asked for and nothing else.
+
+Cost: one forward pass without the unembedding. Memory: the asked tensors (at the asked positions) plus that pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from llmtrace.errors import InputError
+from llmtrace.models import TraceModel, describe, final_residual, provenance, token_labels
+from llmtrace.progress import track
+from llmtrace.prompts import PromptSet, as_prompts
+from llmtrace.signals.sites import query_axis, resolve
+from llmtrace.signals.trace import Trace
+
+Position = str | int
+
+
+@torch.no_grad()
+def capture(
+    model: TraceModel,
+    prompts: PromptSet | str | Sequence[str],
+    *,
+    what: str | Sequence[str] = ("pattern", "z"),
+    layers: Sequence[int] | None = None,
+    positions: Position | Sequence[Position] | None = None,
+    side: str = "clean",
+    batch_size: int | None = None,
+) -> Trace:
+    """Run `prompts` and keep `what`.
+
+    what        kinds ("pattern", "scores", "q", "k", "v", "z", "resid_pre", "resid_mid", "resid_post", "attn_out",
+                "mlp_pre", "mlp_post", "mlp_out", "embed", "pos_embed") or full TransformerLens names
+    layers      which layers of the kinds (default: all)
+    positions   keep only these: names of the prompt set ("END", "S2") or indices; of attention, the query axis
+    side        "clean" or "corrupted"
+    batch_size  prompts per forward pass (default: all at once)
+
+    Raises NotFoundError for an unknown kind or position, UnsupportedError for a site the architecture lacks,
+    LimitError over the context length.
+    """
+    prompts = as_prompts(model, prompts)
+    arch = describe(model)
+    layers = tuple(range(arch.n_layers)) if layers is None else _checked_layers(layers, arch.n_layers)
+    names = resolve((what,) if isinstance(what, str) else tuple(what), layers, arch)
+    kept, kept_names = _kept_positions(prompts, positions)
+    tokens = prompts.side(side)
+    step = batch_size or len(tokens)
+    parts: dict[str, list[Tensor]] = {name: [] for name in names}
+    for start in track(range(0, len(tokens), step), "capturing"):
+        chunk = slice(start, start + step)
+        where = None if kept is None else kept[chunk]
+        final_residual(model, tokens[chunk], [(n, _keeper(parts[n], where, query_axis(n))) for n in names])
+    _require_all_fired(parts)
+    return Trace(
+        activations={name: torch.cat(found) if len(found) > 1 else found[0] for name, found in parts.items()},
+        tokens=tokens,
+        lengths=prompts.lengths,
+        labels=token_labels(model, tokens),
+        kept=kept,
+        kept_names=kept_names,
+        side=side,
+        prompts=prompts.name,
+        seed=prompts.seed,
+        provenance=provenance(model).as_dict(),
+    )
+
+
+def _keeper(into: list[Tensor], positions: Tensor | None, axis: int) -> Callable[[Tensor], None]:
+    def keep(value: Tensor) -> None:
+        # Selecting copies, so the pass's full tensor is freed; keeping all of it shares the pass's own tensor.
+        into.append(value.detach() if positions is None else select_positions(value.detach(), positions, axis))
+
+    return keep
+
+
+def select_positions(value: Tensor, positions: Int[Tensor, "batch n"], axis: int) -> Tensor:
+    """`value` at `n` positions per prompt along its position `axis`; copies."""
+    if value.shape[0] != len(positions):  # position embeddings may come once for all prompts
+        value = value.expand(len(positions), *value.shape[1:])
+    index = positions.to(value.device)
+    index = index.view(len(index), *(1,) * (axis - 1), -1, *(1,) * (value.ndim - axis - 1))
+    shape = list(value.shape)
+    shape[axis] = positions.shape[1]
+    return torch.gather(value, axis, index.expand(shape))
+
+
+def _kept_positions(
+    prompts: PromptSet, positions: Position | Sequence[Position] | None
+) -> tuple[Int[Tensor, "batch n"] | None, tuple[str, ...]]:
+    if positions is None:
+        return None, ()
+    asked = [positions] if isinstance(positions, str | int) else list(positions)
+    return torch.stack([prompts.position(p) for p in asked], dim=1), tuple(str(p) for p in asked)
+
+
+def _checked_layers(layers: Sequence[int], n_layers: int) -> tuple[int, ...]:
+    wrong = [layer for layer in layers if not 0 <= layer < n_layers]
+    if wrong or not layers:
+        raise InputError(f"Expected layers between 0 and {n_layers - 1}, got {list(layers)}.")
+    return tuple(layers)
+
+
+def _require_all_fired(parts: dict[str, list[Tensor]]) -> None:
+    silent = [name for name, found in parts.items() if not found]
+    if silent:
+        raise InputError(f"The model ran but {silent[0]!r} never fired; it is not computed before the final norm.")

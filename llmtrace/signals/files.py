@@ -1,0 +1,159 @@
+"""Traces on disk: a folder with `trace.json` (what it is) and `tensors.safetensors` (the numbers). No pickle.
+
+The manifest carries a schema version, the size and sha256 of the tensor file, and the provenance of the run; its JSON
+Schema is `trace_json_schema()`. Tensors are read one at a time, when they are asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from llmtrace.errors import FileFormatError
+from llmtrace.files import atomic_folder, read_json, require_schema, write_json
+from llmtrace.signals.trace import Trace
+
+SCHEMA_VERSION = 1
+KIND = "llmtrace.trace"
+TENSORS = "tensors.safetensors"
+_TOKENS, _LENGTHS, _KEPT = "tokens", "lengths", "kept"
+
+
+class TraceManifest(BaseModel):
+    """`trace.json`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: str
+    schema_version: int
+    prompts: str
+    side: str
+    seed: int | None
+    labels: list[list[str]]
+    kept_names: list[str]
+    activations: dict[str, list[int]]  # hook name -> shape
+    tensor_bytes: int
+    tensor_sha256: str
+    provenance: dict[str, Any]
+
+
+def trace_json_schema() -> dict[str, Any]:
+    """The JSON Schema of `trace.json`."""
+    return TraceManifest.model_json_schema()
+
+
+def save_trace(trace: Trace, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a trace into the new folder `path`. Raises InputError when it exists and overwrite is not set."""
+    tensors = {f"activation:{name}": value for name, value in trace.activations.items()}
+    tensors |= {_TOKENS: trace.tokens, _LENGTHS: trace.lengths}
+    if trace.kept is not None:
+        tensors[_KEPT] = trace.kept
+    with atomic_folder(path, overwrite=overwrite) as draft:
+        # safetensors refuses tensors that share memory, and a captured resid_post is the next resid_pre
+        save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, draft / TENSORS)
+        manifest = TraceManifest(
+            kind=KIND,
+            schema_version=SCHEMA_VERSION,
+            prompts=trace.prompts,
+            side=trace.side,
+            seed=trace.seed,
+            labels=[list(row) for row in trace.labels],
+            kept_names=list(trace.kept_names),
+            activations={name: list(value.shape) for name, value in trace.activations.items()},
+            tensor_bytes=(draft / TENSORS).stat().st_size,
+            tensor_sha256=_sha256(draft / TENSORS),
+            provenance=dict(trace.provenance),
+        )
+        write_json(draft / "trace.json", manifest.model_dump())
+    return Path(path)
+
+
+def load_trace(path: str | Path) -> Trace:
+    """Read a trace; activations stay on disk until they are asked for.
+
+    Raises NotFoundError when there is none, FileFormatError when it is truncated, tampered with, or of a newer schema.
+    """
+    path = Path(path)
+    content = read_json(path / "trace.json")
+    require_schema(content, KIND, SCHEMA_VERSION, "trace.json")
+    try:
+        manifest = TraceManifest.model_validate(content)
+    except ValidationError as error:
+        raise FileFormatError(f"trace.json does not follow its schema: {error.errors()[0]['msg']}.") from None
+    tensors = path / TENSORS
+    _require_intact(tensors, manifest)
+    stored = LazyTensors(tensors, tuple(manifest.activations))
+    return Trace(
+        activations=stored,
+        tokens=stored.read(_TOKENS),
+        lengths=stored.read(_LENGTHS),
+        labels=tuple(tuple(row) for row in manifest.labels),
+        kept=stored.read(_KEPT) if manifest.kept_names else None,
+        kept_names=tuple(manifest.kept_names),
+        side=manifest.side,
+        prompts=manifest.prompts,
+        seed=manifest.seed,
+        provenance=manifest.provenance,
+    )
+
+
+class LazyTensors(Mapping[str, Tensor]):
+    """Activations on disk: each is read when it is asked for, and not kept."""
+
+    def __init__(self, path: Path, names: tuple[str, ...]):
+        self._path, self._names = path, dict.fromkeys(names)
+
+    def read(self, key: str) -> Tensor:
+        with safe_open(self._path, framework="pt") as file:
+            return torch.as_tensor(file.get_tensor(key))
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._names:
+            raise KeyError(name)
+        return self.read(f"activation:{name}")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _require_intact(tensors: Path, manifest: TraceManifest) -> None:
+    if not tensors.is_file():
+        raise FileFormatError(f"Expected {TENSORS} beside trace.json, found none; the trace is incomplete.")
+    if (size := tensors.stat().st_size) != manifest.tensor_bytes:
+        raise FileFormatError(f"{TENSORS} has {size} bytes and should have {manifest.tensor_bytes}; it is truncated.")
+    if _sha256(tensors) != manifest.tensor_sha256:
+        raise FileFormatError(f"{TENSORS} is not what was saved (its sha256 differs); capture the trace again.")
+    try:
+        with safe_open(tensors, framework="pt") as file:
+            stored = set(file.keys())
+    except SafetensorError as error:
+        raise FileFormatError(f"{TENSORS} cannot be read ({error}); capture the trace again.") from None
+    missing = {f"activation:{name}" for name in manifest.activations} - stored
+    if missing:
+        raise FileFormatError(f"{TENSORS} lacks {sorted(missing)[0]!r}, which trace.json lists.")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def _digest(file: Any) -> str:  # Python 3.10 has no file_digest
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
