@@ -1,0 +1,296 @@
+"""Final logits -> one number per prompt.
+
+A metric reads one position per prompt, the answer position, and of its logits only the vocabulary rows in `tokens`
+(all of them for probabilities). Whoever computes logits may therefore unembed one position and a few rows, and hand
+those to `Metric.of_rows`; `Metric(logits)` is the same number from full logits.
+
+    logit_diff        mean logit of the correct tokens - mean logit of the wrong tokens         linear in the logits
+    probability       summed probability of the correct tokens
+    log_probability   its logarithm, in nats
+    probability_diff  P(correct) - P(wrong), the measure of Greater-Than (Hanna et al. 2023)
+    kl                KL(reference || now) in nats; lower is nearer to the reference run
+    custom            any function of the answer position's logits
+    normalised        any of these, rescaled so that the clean run is 1 and the corrupted run is 0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from einops import einsum
+
+from llmtrace.errors import InputError, MismatchError
+from llmtrace.methods import Method, Table
+from llmtrace.shapes import Float, Int, PerPrompt, Positions, Tensor
+
+Answers = Sequence[Sequence[int]]  # per prompt: one or more token ids
+Reduce = Callable[..., Tensor]  # (rows [*lead batch n], *context) -> [*lead batch]
+
+
+@dataclass(frozen=True, eq=False)
+class Metric:
+    """A number per prompt, read from the logits of one position per prompt.
+
+    positions         the position that is read, counted from the first token (BOS included)
+    tokens            the vocabulary rows that are read; None: all of them
+    weights           metric = sum(weights * rows) when that is so (float64: cast to the logits' dtype); else None
+    reduce, context   the metric is reduce(rows, *context); every tensor of `context` has the prompts as first axis,
+                      so that `metric[index]` can take some of the prompts
+    higher_is_better  False for distances
+    baseline          what counts as "nothing left of the behaviour": the value of the "corrupted" run, which must be
+                      measured, or "zero" (normalised metrics)
+    """
+
+    name: str
+    positions: Positions
+    tokens: Int[Tensor, "batch n"] | None
+    weights: Float[Tensor, "batch n"] | None
+    reduce: Reduce
+    context: tuple[Tensor, ...] = ()
+    higher_is_better: bool = True
+    baseline: Literal["corrupted", "zero"] = "corrupted"
+
+    def __post_init__(self) -> None:
+        if self.positions.numel() == 0:
+            raise InputError(f"Expected at least one prompt for {self.name}, got none; give one position per prompt.")
+        if int(self.positions.min()) < 0:
+            raise InputError(
+                f"Expected positions counted from the first token, got {int(self.positions.min())}; "
+                "prompts are padded on the right, so give length - 1 for the last token."
+            )
+        for tensor in (*self.context, *(t for t in (self.tokens, self.weights) if t is not None)):
+            if len(tensor) != len(self):
+                raise MismatchError(
+                    f"Expected {self.name} to hold {len(self)} prompts throughout, got a tensor of {len(tensor)}; "
+                    "give every per-prompt argument in the order of the prompts."
+                )
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __call__(self, logits: Float[Tensor, "*lead batch pos d_vocab"]) -> Float[Tensor, "*lead batch"]:
+        return self.of_rows(self.rows(logits))
+
+    def rows(self, logits: Float[Tensor, "*lead batch pos d_vocab"]) -> Float[Tensor, "*lead batch n"]:
+        """What the metric reads of full logits: the answer position, and of it `tokens` (all when None)."""
+        here = _at(logits, self.positions)
+        if self.tokens is None:
+            return here
+        if int(self.tokens.max()) >= here.shape[-1]:
+            raise MismatchError(
+                f"Expected answers below the vocabulary size {here.shape[-1]}, got token {int(self.tokens.max())}; "
+                "make the prompts with this model's tokenizer."
+            )
+        return _gather(here, self.tokens.to(logits.device))
+
+    def of_rows(self, rows: Float[Tensor, "*lead batch n"]) -> Float[Tensor, "*lead batch"]:
+        """The metric from the rows it reads. Half precision is widened first: a difference of logits needs the bits."""
+        rows = _wide(rows)
+        values = self.reduce(rows, *(c.to(rows) if c.is_floating_point() else c.to(rows.device) for c in self.context))
+        if values.shape != rows.shape[:-1]:
+            raise InputError(
+                f"Expected {self.name} to give one number per prompt, shape {list(rows.shape[:-1])}, got "
+                f"{list(values.shape)}; reduce the last axis of [*lead batch d_vocab] and nothing else."
+            )
+        return values
+
+    def __getitem__(self, index: Any) -> Metric:
+        """The metric of some prompts (an int, a slice, a list or a mask); of one prompt for an int."""
+        chosen = torch.arange(len(self))[index].reshape(-1)
+
+        def take(tensor: Tensor) -> Tensor:
+            return tensor[chosen.to(tensor.device)]
+
+        return replace(
+            self,
+            positions=take(self.positions),
+            tokens=None if self.tokens is None else take(self.tokens),
+            weights=None if self.weights is None else take(self.weights),
+            context=tuple(map(take, self.context)),
+        )
+
+    def __repr__(self) -> str:
+        reads = "all tokens" if self.tokens is None else f"{self.tokens.shape[1]} tokens"
+        return f"Metric({self.name}: {len(self)} prompts, reads {reads} at one position each)"
+
+
+def logit_diff(positions: Positions | Sequence[int], correct: Answers, wrong: Answers) -> Metric:
+    """Mean logit of the correct tokens minus mean logit of the wrong tokens. Blind to a constant, antisymmetric."""
+    positions = torch.as_tensor(positions)
+    _disjoint(correct, wrong)
+    (right_tokens, right), (wrong_tokens, left) = _padded("correct", correct), _padded("wrong", wrong)
+    weights = torch.cat([right / right.sum(-1, keepdim=True), -left / left.sum(-1, keepdim=True)], dim=-1)
+    return Metric(
+        "logit_diff", positions, torch.cat([right_tokens, wrong_tokens], dim=-1), weights, _weighted_sum, (weights,)
+    )
+
+
+def probability(positions: Positions | Sequence[int], correct: Answers) -> Metric:
+    """Summed probability of the correct tokens, in [0, 1]."""
+    return _all_rows("probability", positions, lambda rows, *answers: _log_p(rows, *answers).exp(), correct)
+
+
+def log_probability(positions: Positions | Sequence[int], correct: Answers) -> Metric:
+    """Logarithm (nats) of the summed probability of the correct tokens."""
+    return _all_rows("log_probability", positions, _log_p, correct)
+
+
+def probability_diff(positions: Positions | Sequence[int], correct: Answers, wrong: Answers) -> Metric:
+    """Summed probability of the correct tokens minus that of the wrong tokens, in [-1, 1]."""
+    _disjoint(correct, wrong)
+    return _all_rows("probability_diff", positions, _p_diff, correct, wrong)
+
+
+def kl(
+    positions: Positions | Sequence[int], reference: Float[Tensor, "batch pos d_vocab"] | Float[Tensor, "batch d_vocab"]
+) -> Metric:
+    """KL(reference || now) in nats at the answer position, 0 when both runs agree.
+
+    `reference`: logits of the run to stay close to (the clean one, as a rule), whole or at the answer position only.
+    At the reference itself its gradient is zero: gradient methods need a task metric instead.
+    """
+    positions = torch.as_tensor(positions)
+    here = _at(reference, positions) if reference.ndim == 3 else reference
+    log_p = _wide(here.detach()).log_softmax(-1)
+    return Metric("kl", positions, None, None, _kl, (log_p,), higher_is_better=False)
+
+
+def custom(
+    name: str,
+    function: Reduce,
+    positions: Positions | Sequence[int],
+    *,
+    context: tuple[Tensor, ...] = (),
+    higher_is_better: bool = True,
+) -> Metric:
+    """Any function of the answer position's logits, [*lead batch d_vocab] -> [*lead batch].
+
+    What differs from prompt to prompt comes in as `context`, tensors [batch ...] that are handed to the function after
+    the logits; a closure over such tensors could not follow `metric[index]`.
+    """
+    return Metric(name, torch.as_tensor(positions), None, None, function, context, higher_is_better)
+
+
+def normalised(metric: Metric, clean: PerPrompt, corrupted: PerPrompt, *, per_prompt: bool = False) -> Metric:
+    """The metric rescaled: clean run 1, corrupted run 0; still one number per prompt.
+
+    `clean`, `corrupted`: the metric's values on the two runs. By default all prompts share the scale of the *means*, so
+    the mean over prompts of the clean run is 1 (and a prompt whose own gap is near 0 does no harm);
+    `per_prompt=True` gives each prompt its own. `normalised(...)[index]` keeps the scale it was made with.
+    Raises InputError when both runs give the same value: nothing lies between them.
+    """
+    if clean.shape != metric.positions.shape or corrupted.shape != metric.positions.shape:
+        raise MismatchError(
+            f"Expected one value for each of the metric's {len(metric)} prompts, got {list(clean.shape)} clean and "
+            f"{list(corrupted.shape)} corrupted; pass metric(clean_logits) and metric(corrupted_logits)."
+        )
+    high, low = clean.detach(), corrupted.detach()
+    if not per_prompt:
+        high, low = high.mean().expand_as(high), low.mean().expand_as(low)
+    gap = high - low
+    # Below float32 noise a gap is no gap; a NaN fails the comparison and is refused too.
+    same = ~(gap.abs() > 1e-6 * torch.maximum(high.abs(), low.abs()))
+    if same.any():
+        which = f"on prompt {int(same.nonzero()[0])}" if per_prompt else "in the mean over prompts"
+        raise InputError(
+            f"Expected a metric that tells the clean run from the corrupted one, but clean and corrupted runs give the "
+            f"same value of {metric.name} {which} ({float(high[same][0]):.6g} and {float(low[same][0]):.6g}); "
+            "choose another corruption or another metric."
+        )
+
+    def rescaled(rows: Tensor, low: Tensor, gap: Tensor, *context: Tensor) -> Tensor:
+        return (metric.reduce(rows, *context) - low) / gap
+
+    return replace(
+        metric, name=f"normalised {metric.name}", weights=None, reduce=rescaled, context=(low, gap, *metric.context),
+        higher_is_better=True, baseline="zero",
+    )  # fmt: skip
+
+
+def _at(logits: Tensor, positions: Positions) -> Tensor:
+    """[*lead batch d_vocab]: the logits at one position per prompt."""
+    batch, length = logits.shape[-3:-1]
+    if batch != len(positions):
+        raise MismatchError(
+            f"Expected logits of the metric's {len(positions)} prompts, got {batch}; metric[index] takes some of them."
+        )
+    if int(positions.max()) >= length:
+        raise InputError(
+            f"Expected logits up to position {int(positions.max())}, got {length} positions; run the prompts whole."
+        )
+    return logits[..., torch.arange(batch, device=logits.device), positions.to(logits.device), :]
+
+
+def _wide(rows: Tensor) -> Tensor:
+    return rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
+
+
+def _weighted_sum(rows: Tensor, weights: Tensor) -> Tensor:
+    return einsum(rows, weights, "... batch n, batch n -> ... batch")
+
+
+def _gather(rows: Tensor, tokens: Tensor) -> Tensor:
+    return rows.gather(-1, tokens.expand(*rows.shape[:-1], tokens.shape[-1]))
+
+
+def _log_p(rows: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+    """[*lead batch]: log of the summed probability of `tokens` [batch n] where `mask` is not 0."""
+    return _gather(rows.log_softmax(-1), tokens).masked_fill(mask == 0, -torch.inf).logsumexp(-1)
+
+
+def _p_diff(rows: Tensor, *answers: Tensor) -> Tensor:
+    return _log_p(rows, *answers[:2]).exp() - _log_p(rows, *answers[2:]).exp()
+
+
+def _kl(rows: Tensor, log_p: Tensor) -> Tensor:
+    # xlogy's convention: a token of probability 0 under the reference contributes nothing, whatever it has now.
+    terms = torch.where(log_p > -torch.inf, log_p.exp() * (log_p - rows.log_softmax(-1)), torch.zeros_like(log_p))
+    return terms.sum(-1)
+
+
+def _all_rows(name: str, positions: Positions | Sequence[int], reduce: Reduce, *sets: Answers) -> Metric:
+    words = ("correct", "wrong")
+    context = tuple(tensor for word, answers in zip(words, sets, strict=False) for tensor in _padded(word, answers))
+    return Metric(name, torch.as_tensor(positions), None, None, reduce, context)
+
+
+def _padded(which: str, answers: Answers) -> tuple[Int[Tensor, "batch n"], Float[Tensor, "batch n"]]:
+    """Ragged answer sets as (tokens, mask); a repeated token counts once, padding repeats the first with mask 0."""
+    sets = [list(dict.fromkeys(int(token) for token in answer)) for answer in answers]
+    for prompt, answer in enumerate(sets):
+        if not answer or min(answer) < 0:
+            raise InputError(
+                f"Expected one or more {which} token ids for each prompt, got {answer} for prompt {prompt}; "
+                f"give its {which} answers or choose a metric that needs none."
+            )
+    widest = max(map(len, sets), default=0)
+    tokens = torch.tensor([answer + answer[:1] * (widest - len(answer)) for answer in sets])
+    mask = torch.tensor([[1.0] * len(a) + [0.0] * (widest - len(a)) for a in sets], dtype=torch.float64)
+    return tokens, mask
+
+
+def _disjoint(correct: Answers, wrong: Answers) -> None:
+    for prompt, (right, other) in enumerate(zip(correct, wrong, strict=False)):
+        if both := set(right) & set(other):
+            raise InputError(
+                f"Expected correct and wrong answers to differ, got token {min(both)} in both for prompt {prompt}; "
+                "take it out of one."
+            )
+
+
+METRICS = Table(
+    "metric",
+    Method("logit_diff", logit_diff, "mean logit of correct minus wrong answers", "Wang et al. 2022",
+           "reads a few vocabulary rows", ("correct", "wrong")),
+    Method("probability", probability, "summed probability of the correct answers", "", "reads all vocabulary rows",
+           ("correct",)),
+    Method("log_probability", log_probability, "log of that probability (nats)", "", "reads all vocabulary rows",
+           ("correct",)),
+    Method("probability_diff", probability_diff, "P(correct) - P(wrong)", "Hanna et al. 2023",
+           "reads all vocabulary rows", ("correct", "wrong")),
+    Method("kl", kl, "KL(reference run || now) in nats", "Conmy et al. 2023", "reads all vocabulary rows",
+           ("reference",)),
+)  # fmt: skip
