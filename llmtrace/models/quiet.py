@@ -22,8 +22,6 @@ def quiet() -> Iterator[None]:
     """No prints, progress bars or log records below ERROR from the libraries that load models."""
     with ExitStack() as undo:
         undo.enter_context(redirect_stdout(StringIO()))
-        undo.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")  # what matters is checked afterwards and raised as an error
         root = logging.getLogger()
         # `logging.warning` on a root logger without handlers installs one for good: lend it a silent one instead
         lent = logging.NullHandler()

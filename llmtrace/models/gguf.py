@@ -1,0 +1,47 @@
+"""Open a .gguf file: weights dequantised to the asked dtype, and the tokenizer that the file carries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from llmtrace.errors import FileFormatError, UnsupportedError
+from llmtrace.models.huggingface import Source
+
+MAGIC = b"GGUF"
+
+
+def open_gguf(path: Path, dtype: torch.dtype) -> Source:
+    """Read the file with transformers' own GGUF support.
+
+    Cost: the file is dequantised once (9 s for 135 M parameters on one core).
+
+    Raises:
+        FileFormatError: not a GGUF file, or a truncated one.
+        UnsupportedError: an architecture that transformers cannot read from GGUF.
+    """
+    with path.open("rb") as file:
+        magic = file.read(4)
+    if magic != MAGIC:
+        raise FileFormatError(f"Expected a GGUF file, got {path.name!r}, which starts with {magic!r}; get it again.")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where, options = str(path.parent), {"gguf_file": path.name, "local_files_only": True}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, **options)
+        hf = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, attn_implementation="eager", **options)
+    except ImportError:
+        raise
+    except Exception as error:  # gguf and numpy raise a dozen kinds for a damaged file
+        message = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
+        if "architecture" in message and "not supported" in message:
+            raise UnsupportedError(f"Expected a GGUF architecture that transformers reads, got: {message}") from error
+        raise FileFormatError(
+            f"Expected a whole GGUF file, got {path.name!r}, which cannot be read ({type(error).__name__}: {message}); "
+            "it may be truncated: get it again."
+        ) from error
+    # the weights are plain tensors now; a config that still says "quantised" would make others refuse them
+    if hasattr(hf.config, "quantization_config"):
+        del hf.config.quantization_config
+    return Source(path.name, hf, tokenizer)

@@ -1,0 +1,198 @@
+"""`load`: a name, a folder, a .gguf file or a Hugging Face model -> a model whose activations have names."""
+
+from __future__ import annotations
+
+import copy
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from llmtrace.errors import InputError, NotFoundError, UnsupportedError
+from llmtrace.models import names
+from llmtrace.models.protocol import TraceModel
+from llmtrace.models.provenance import Origin, record_origin
+
+Backend = Literal["auto", "hooked", "bridge"]
+BACKENDS = ("auto", "hooked", "bridge")
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+FILE_ENDINGS = (".gguf", ".safetensors", ".bin", ".pt", ".pth", ".json")
+
+
+def load(
+    source: str | os.PathLike[str] | nn.Module,
+    *,
+    device: str | torch.device = "auto",
+    dtype: torch.dtype | str | None = None,
+    fold_ln: bool = True,
+    center_writing_weights: bool = True,
+    center_unembed: bool = True,
+    fold_value_biases: bool = True,
+    backend: Backend = "auto",
+    tokenizer: Any | None = None,
+    n_ctx: int | None = None,
+    trust_remote_code: bool = False,
+    check: bool = True,
+) -> TraceModel:
+    """Load a model for inference: eval mode, no gradients to parameters, right padding, compared with its source.
+
+    Args:
+        source: an embedded model ('tiny-english', 'induction', 'or-gate', 'and-gate'), a name or alias that
+            TransformerLens knows, `organisation/model` on the hub, a Hugging Face folder, a `.gguf` file, or a
+            Hugging Face language model (copied, never changed).
+        device: 'auto' is CUDA where there is one, else the CPU.
+        dtype: float32 where None. Processing is exact to about 1e-6 in float64 too (TransformerLens does it in float32).
+        fold_ln, center_writing_weights, center_unembed, fold_value_biases: TransformerLens' weight processing. What a
+            model cannot bear (centring under a soft cap, say) is left out, and the flags in force are recorded.
+        backend: 'auto' is a HookedTransformer under transformer-lens 3.9 and a TransformerBridge in compatibility
+            mode under 4.x, and under 3.9 for architectures that HookedTransformer does not compute.
+        tokenizer: used instead of the one beside the weights.
+        n_ctx: a shorter context than the model was trained for.
+        trust_remote_code: run code from the model's repository.
+        check: compare log-probabilities and attention patterns with the source (one forward pass over 32 tokens).
+
+    Raises:
+        NotFoundError, NoWeightsError, FileFormatError, UnsupportedError, CheckError, InputError
+    """
+    if backend not in BACKENDS:
+        raise InputError(f"Expected backend to be one of {', '.join(BACKENDS)}, got {backend!r}.")
+    if n_ctx is not None and n_ctx < 1:
+        raise InputError(f"Expected n_ctx of at least 1, got {n_ctx}.")
+    flags = {
+        "fold_ln": fold_ln,
+        "center_writing_weights": center_writing_weights,
+        "center_unembed": center_unembed,
+        "fold_value_biases": fold_value_biases,
+    }
+    where, kind = _device(device), _dtype(dtype)
+
+    from llmtrace.models.hooked import hooked_transformer_exists, require_hooked_transformer
+
+    if backend == "hooked":
+        require_hooked_transformer()
+    hooked = backend == "hooked" or (backend == "auto" and hooked_transformer_exists())
+
+    from llmtrace.models.quiet import quiet
+
+    with quiet():
+        opened = _open(source, kind, trust_remote_code=trust_remote_code)
+        return _build(
+            opened,
+            tokenizer=tokenizer,
+            device=where,
+            dtype=kind,
+            n_ctx=n_ctx,
+            flags=flags,
+            hooked=hooked,
+            may_bridge=backend != "hooked",
+            check=check,
+        )
+
+
+def _open(source: Any, dtype: torch.dtype, *, trust_remote_code: bool) -> Any:
+    """Whatever `source` is, as a `Source`."""
+    from llmtrace.models.gguf import open_gguf
+    from llmtrace.models.huggingface import open_folder, open_hub, open_object
+
+    if isinstance(source, nn.Module):
+        return open_object(source)
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(f"Expected a name, a path or a Hugging Face model, got {type(source).__name__}.")
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return open_folder(path, dtype, trust_remote_code=trust_remote_code)
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise InputError(f"Expected a .gguf file or a folder, got the file {path.name!r}; give its folder.")
+        return open_gguf(path, dtype)
+    if _looks_like_a_path(source):
+        raise NotFoundError(f"Expected a model folder or a .gguf file, got {str(source)!r}, which does not exist.")
+    name = names.resolve(str(source))
+    if name in names.TRAINED:
+        return open_folder(names.EMBEDDED / name, dtype, trust_remote_code=False, name=name)
+    return open_hub(name, dtype, trust_remote_code=trust_remote_code)
+
+
+def _build(
+    source: Any,
+    *,
+    tokenizer: Any | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    n_ctx: int | None,
+    flags: dict[str, bool],
+    hooked: bool,
+    may_bridge: bool,
+    check: bool,
+) -> TraceModel:
+    from llmtrace.models.bridged import bridge_from_hugging_face
+    from llmtrace.models.check import check_model, check_weights, reference_of
+    from llmtrace.models.families import hooked_options
+    from llmtrace.models.hooked import hooked_from_hugging_face
+    from llmtrace.models.tokenizers import prepare
+
+    check_weights(source.hf, source.name)
+    flags = _bearable(flags, source.hf.config)
+    tokenizer = tokenizer if tokenizer is not None else source.tokenizer
+    tokenizer = prepare(tokenizer) if tokenizer is not None else None
+    if hooked and may_bridge:
+        try:
+            hooked_options(source.architecture, source.hf.config)
+        except UnsupportedError:
+            hooked = False
+    reference = reference_of(source.hf, tokenizer, n_ctx) if check else None
+    common = {"name": source.name, "tokenizer": tokenizer, "n_ctx": n_ctx, "flags": flags}
+    model: Any
+    if hooked:
+        model = hooked_from_hugging_face(source.hf, source.architecture, dtype=dtype, device=device, **common)
+    else:
+        hf = source.hf if source.ours else copy.deepcopy(source.hf)
+        model = bridge_from_hugging_face(hf.to(device, dtype), source.architecture, **common)
+    model.eval()
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    if reference is not None:
+        check_model(model, reference, source.name)
+    record_origin(model, Origin(model=source.name, flags=flags))
+    return model
+
+
+def _bearable(flags: dict[str, bool], config: Any) -> dict[str, bool]:
+    """The flags without those that would change what this model computes, or that do nothing to it."""
+    post_norm = str((getattr(config, "architectures", None) or [""])[0]).startswith(("Olmo2", "Olmo3"))
+    centred = not hasattr(config, "rms_norm_eps")
+    capped = bool(getattr(config, "final_logit_softcapping", None))
+    return flags | {
+        "fold_ln": flags["fold_ln"] and not post_norm,
+        "center_writing_weights": flags["center_writing_weights"] and centred and not post_norm,
+        "center_unembed": flags["center_unembed"] and not capped,
+    }
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"Expected a device such as 'auto', 'cpu' or 'cuda:0', got {device!r}.") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"Expected a device of this machine, got {device!r}, and CUDA is not available; use 'cpu'.")
+    return chosen
+
+
+def _dtype(dtype: torch.dtype | str | None) -> torch.dtype:
+    if dtype is None:
+        return torch.float32
+    if isinstance(dtype, str):
+        dtype = DTYPES.get(dtype.removeprefix("torch."), dtype)
+    if dtype not in DTYPES.values():
+        raise InputError(f"Expected dtype to be one of {', '.join(DTYPES)}, got {dtype}.")
+    return dtype
+
+
+def _looks_like_a_path(source: Any) -> bool:
+    text = str(source)
+    return not isinstance(source, str) or text.startswith((".", "/", "~")) or text.endswith(FILE_ENDINGS)
