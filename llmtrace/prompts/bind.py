@@ -1,0 +1,28 @@
+"""A metric by name, bound to prompts and a model: what every method does with its `metric=`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from llmtrace.metrics import METRICS, Metric
+from llmtrace.models import TraceModel, final_residual, unembed
+from llmtrace.prompts.prompt_set import PromptSet
+from llmtrace.prompts.texts import as_prompts
+
+
+def metric_of(model: TraceModel, prompts: PromptSet, metric: str | Metric | Callable[..., Any] | None = None) -> Metric:
+    """`prompts.metric(metric)`; a metric that measures distance from a reference run (kl) takes the model's clean run.
+
+    Cost: nothing, or one forward pass without the unembedding for a reference. Checks that the prompts fit the model.
+    """
+    prompts = as_prompts(model, prompts)
+    metric = prompts.default_metric if metric is None else metric
+    if not isinstance(metric, str) or "reference" not in METRICS[metric].needs:
+        return prompts.metric(metric)
+    with torch.no_grad():
+        final = final_residual(model, prompts.clean)
+        here = final[torch.arange(len(prompts), device=final.device), prompts.positions["END"].to(final.device)]
+        return prompts.metric(metric, reference=unembed(model, here))
