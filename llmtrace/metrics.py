@@ -24,6 +24,7 @@ from einops import einsum
 
 from llmtrace.errors import InputError, MismatchError
 from llmtrace.methods import Method, Table
+from llmtrace.models import TraceModel, unembed
 from llmtrace.shapes import Float, Int, PerPrompt, Positions, Tensor
 
 Answers = Sequence[Sequence[int]]  # per prompt: one or more token ids
@@ -96,6 +97,13 @@ class Metric:
                 f"{list(values.shape)}; reduce the last axis of [*lead batch d_vocab] and nothing else."
             )
         return values
+
+    def of_residual(
+        self, model: TraceModel, resid: Float[Tensor, "*lead batch d_model"]
+    ) -> Float[Tensor, "*lead batch"]:
+        """The metric from final residual vectors of the answer position: only the rows it reads are unembedded."""
+        rows = None if self.tokens is None else self.tokens.to(resid.device)
+        return self.of_rows(unembed(model, resid, rows))
 
     def __getitem__(self, index: Any) -> Metric:
         """The metric of some prompts (an int, a slice, a list or a mask); of one prompt for an int."""

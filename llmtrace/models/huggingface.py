@@ -10,8 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from llmtrace.errors import FileFormatError, InputError, LLMTraceError, NotFoundError, NoWeightsError, UnsupportedError
-from llmtrace.errors import did_you_mean
+from llmtrace.errors import (
+    FileFormatError,
+    InputError,
+    LLMTraceError,
+    NotFoundError,
+    NoWeightsError,
+    UnsupportedError,
+    did_you_mean,
+)
 from llmtrace.models.names import known_names
 
 PATIENCE = 10.0  # seconds to wait for the hub

@@ -13,7 +13,7 @@ from torch import nn
 from llmtrace.errors import InputError, NotFoundError, UnsupportedError
 from llmtrace.models import names
 from llmtrace.models.protocol import TraceModel
-from llmtrace.models.provenance import Origin, record_origin
+from llmtrace.models.provenance import FLAGS, Origin, record_origin
 
 Backend = Literal["auto", "hooked", "bridge"]
 BACKENDS = ("auto", "hooked", "bridge")
@@ -43,7 +43,7 @@ def load(
             TransformerLens knows, `organisation/model` on the hub, a Hugging Face folder, a `.gguf` file, or a
             Hugging Face language model (copied, never changed).
         device: 'auto' is CUDA where there is one, else the CPU.
-        dtype: float32 where None. Processing is exact to about 1e-6 in float64 too (TransformerLens does it in float32).
+        dtype: float32 where None. Processing is exact to about 1e-6 in float64 too (it is done in float32).
         fold_ln, center_writing_weights, center_unembed, fold_value_biases: TransformerLens' weight processing. What a
             model cannot bear (centring under a soft cap, say) is left out, and the flags in force are recorded.
         backend: 'auto' is a HookedTransformer under transformer-lens 3.9 and a TransformerBridge in compatibility
@@ -77,6 +77,8 @@ def load(
     from llmtrace.models.quiet import quiet
 
     with quiet():
+        if isinstance(source, str) and source.lower() in names.HAND_BUILT and not Path(source).exists():
+            return _hand_built(source.lower(), hooked=hooked, dtype=kind, device=where)
         opened = _open(source, kind, trust_remote_code=trust_remote_code)
         return _build(
             opened,
@@ -115,6 +117,22 @@ def _open(source: Any, dtype: torch.dtype, *, trust_remote_code: bool) -> Any:
     return open_hub(name, dtype, trust_remote_code=trust_remote_code)
 
 
+def _hand_built(name: str, *, hooked: bool, dtype: torch.dtype, device: torch.device) -> TraceModel:
+    """Hand-set weights mean what they say: no processing flag applies to them, and there is no source to compare with."""
+    from llmtrace.models.hand_built import build
+
+    model = _for_inference(build(name, hooked=hooked, dtype=dtype).to(device))
+    record_origin(model, Origin(model=name, flags=dict.fromkeys(FLAGS, False)))
+    return model
+
+
+def _for_inference(model: Any) -> Any:
+    model.eval()
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    return model
+
+
 def _build(
     source: Any,
     *,
@@ -150,9 +168,7 @@ def _build(
     else:
         hf = source.hf if source.ours else copy.deepcopy(source.hf)
         model = bridge_from_hugging_face(hf.to(device, dtype), source.architecture, **common)
-    model.eval()
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
+    _for_inference(model)
     if reference is not None:
         check_model(model, reference, source.name)
     record_origin(model, Origin(model=source.name, flags=flags))

@@ -42,6 +42,14 @@ class Norm:
         normed = self._centre(write) / scale
         return normed if self.weight is None else normed * self.weight
 
+    def frozen_transpose(
+        self, direction: Float[Tensor, "*lead d_model"], scale: Float[Tensor, "*#lead 1"]
+    ) -> Float[Tensor, "*lead d_model"]:
+        """The direction as the un-normed stream sees it: frozen(a) . direction = a . frozen_transpose(direction)."""
+        if self.kind is None:
+            return direction
+        return self._centre(direction if self.weight is None else direction * self.weight) / scale
+
     def pull_back(
         self, x: Float[Tensor, "*#lead d_model"], gradient: Float[Tensor, "*lead d_model"]
     ) -> Float[Tensor, "*lead d_model"]:

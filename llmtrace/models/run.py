@@ -45,6 +45,20 @@ def final_residual(
         return model(tokens, stop_at_layer=arch.n_layers, padding_side="right")
 
 
+def resume(
+    model: TraceModel, resid: Float[Tensor, "batch pos d_model"], layer: int, hooks: Iterable[Hook] = ()
+) -> Float[Tensor, "batch pos d_model"]:
+    """The final residual stream when `resid` enters `layer`. Cost: the layers from there on (a bridge cannot start in
+    the middle, so there it is a whole pass whose stream is replaced at that layer; the numbers are the same)."""
+    arch = describe(model)
+    if is_bridge(model):
+        any_tokens = torch.zeros(resid.shape[:2], dtype=torch.long, device=resid.device)
+        return final_residual(model, any_tokens, [(f"blocks.{layer}.hook_resid_pre", lambda _: resid), *hooks])
+    installed = [(name, _with_hook_argument(function)) for name, function in hooks]
+    with model.hooks(fwd_hooks=installed):
+        return model(resid, start_at_layer=layer, stop_at_layer=arch.n_layers)
+
+
 def is_bridge(model: TraceModel) -> bool:
     """TransformerBridge or a subclass, without importing TransformerLens."""
     return any(base.__name__ == "TransformerBridge" for base in type(model).__mro__)

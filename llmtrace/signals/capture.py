@@ -28,7 +28,7 @@ def capture(
     *,
     what: str | Sequence[str] = ("pattern", "z"),
     layers: Sequence[int] | None = None,
-    positions: Position | Sequence[Position] | None = None,
+    positions: Position | Sequence[Position] | Int[Tensor, "batch n"] | None = None,
     side: str = "clean",
     batch_size: int | None = None,
 ) -> Trace:
@@ -37,7 +37,8 @@ def capture(
     what        kinds ("pattern", "scores", "q", "k", "v", "z", "resid_pre", "resid_mid", "resid_post", "attn_out",
                 "mlp_pre", "mlp_post", "mlp_out", "embed", "pos_embed") or full TransformerLens names
     layers      which layers of the kinds (default: all)
-    positions   keep only these: names of the prompt set ("END", "S2") or indices; of attention, the query axis
+    positions   keep only these: names of the prompt set ("END", "S2"), indices, or a tensor of `n` indices per prompt;
+                of attention, the query axis
     side        "clean" or "corrupted"
     batch_size  prompts per forward pass (default: all at once)
 
@@ -91,10 +92,12 @@ def select_positions(value: Tensor, positions: Int[Tensor, "batch n"], axis: int
 
 
 def _kept_positions(
-    prompts: PromptSet, positions: Position | Sequence[Position] | None
+    prompts: PromptSet, positions: Position | Sequence[Position] | Int[Tensor, "batch n"] | None
 ) -> tuple[Int[Tensor, "batch n"] | None, tuple[str, ...]]:
     if positions is None:
         return None, ()
+    if isinstance(positions, Tensor):
+        return positions, tuple(f"#{i}" for i in range(positions.shape[1]))
     asked = [positions] if isinstance(positions, str | int) else list(positions)
     return torch.stack([prompts.position(p) for p in asked], dim=1), tuple(str(p) for p in asked)
 

@@ -1,0 +1,203 @@
+"""`Circuit`: a selection of a graph's edges, with set algebra, roles, and JSON on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from llmtrace.circuits.graph import Graph
+from llmtrace.errors import FileFormatError, InputError, LLMTraceError, MismatchError
+from llmtrace.files import read_json, require_schema, write_json
+from llmtrace.models import TraceModel
+from llmtrace.nodes import Edge, Node, parse_edge, parse_node
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KIND, SCHEMA_VERSION = "llmtrace.circuit", 1
+
+
+@dataclass(frozen=True, eq=False)
+class Circuit:
+    """`mask` is True where an edge is in the circuit; `scores` are those that chose it, where there are any."""
+
+    graph: Graph
+    mask: Bool[Tensor, "node port"]
+    scores: Float[Tensor, "node port"] | None = None
+    roles: Mapping[str, tuple[Node, ...]] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.mask.shape != self.graph.real.shape:
+            raise MismatchError(
+                f"Expected a mask of {tuple(self.graph.real.shape)} (writers x ports), got {tuple(self.mask.shape)}."
+            )
+        if bool((self.mask & ~self.graph.real).any()):
+            raise InputError("The mask selects edges that the graph does not have: a writer must come before its reader.")
+
+    @classmethod
+    def full(cls, graph: Graph) -> Circuit:
+        return cls(graph, graph.real.clone())
+
+    @classmethod
+    def empty(cls, graph: Graph) -> Circuit:
+        return cls(graph, torch.zeros_like(graph.real))
+
+    @classmethod
+    def of(cls, graph: Graph, edges: Iterable[Edge | str], **fields: Any) -> Circuit:
+        """From edges or their names. Raises InputError for an edge that the graph does not have."""
+        mask = torch.zeros_like(graph.real)
+        for edge in edges:
+            mask[graph.index(parse_edge(edge) if isinstance(edge, str) else edge)] = True
+        return cls(graph, mask, **fields)
+
+    @property
+    def n_edges(self) -> int:
+        return int(self.mask.sum())
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        return tuple(self.graph.edges(self.mask))
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """Writers with at least one edge out."""
+        return tuple(self.graph.nodes[row] for row in self.mask.any(1).nonzero().flatten().tolist())
+
+    def __contains__(self, edge: Edge | str) -> bool:
+        return bool(self.mask[self.graph.index(parse_edge(edge) if isinstance(edge, str) else edge)])
+
+    def __or__(self, other: Circuit) -> Circuit:
+        return self._with(self.mask | self._same_graph(other).mask)
+
+    def __and__(self, other: Circuit) -> Circuit:
+        return self._with(self.mask & self._same_graph(other).mask)
+
+    def __sub__(self, other: Circuit) -> Circuit:
+        return self._with(self.mask & ~self._same_graph(other).mask)
+
+    def __le__(self, other: Circuit) -> bool:
+        return not bool((self.mask & ~self._same_graph(other).mask).any())
+
+    def without(self, *nodes: Node) -> Circuit:
+        """The circuit with every edge out of these writers removed."""
+        mask = self.mask.clone()
+        mask[[self.graph.row[node] for node in nodes]] = False
+        return self._with(mask)
+
+    def pruned(self) -> Circuit:
+        """Without edges into nodes that have no path to the logits.
+
+        Exact under every ablation (law 41): what such a node computes is read by nobody. Nodes without *inputs* stay:
+        under zero and mean ablation they still write what their biases make of nothing.
+        """
+        graph, mask = self.graph, self.mask.clone()
+        feeds = [graph.writer_of(port) for port in graph.ports]
+        alive = mask[:, -1].clone()
+        for column in range(len(graph.ports) - 2, -1, -1):
+            # One sweep from the logits down suffices: what a port feeds is read in later columns only.
+            if not bool(alive[feeds[column]].any()):
+                mask[:, column] = False
+            alive |= mask[:, column]
+        return self._with(mask)
+
+    def require_model(self, model: TraceModel) -> None:
+        """Refuse a model of another shape or, where the circuit knows them, other weights."""
+        if self.graph != (graph := Graph.of(model)):
+            raise MismatchError(f"This circuit belongs to {self.graph}, and the model is {graph}; load the circuit's model.")
+
+    def df(self) -> pd.DataFrame:
+        """One row per edge: writer, port, score where there is one."""
+        import pandas as pd
+
+        score = [None if self.scores is None else self.scores[self.graph.index(e)].item() for e in self.edges]
+        return pd.DataFrame(
+            {
+                "edge": [str(e) for e in self.edges],
+                "writer": [e.writer.label for e in self.edges],
+                "port": [e.port.label for e in self.edges],
+                "score": score,
+            }
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write one JSON file, atomically."""
+        content = CircuitFile(
+            kind=KIND,
+            schema_version=SCHEMA_VERSION,
+            graph=self.graph.as_dict(),
+            edges=[str(edge) for edge in self.edges],
+            scores=None if self.scores is None else [self.scores[self.graph.index(e)].item() for e in self.edges],
+            roles={name: [str(node) for node in nodes] for name, nodes in self.roles.items()},
+            provenance=dict(self.provenance),
+            options=dict(self.options),
+        )
+        write_json(path, content.model_dump())
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Circuit:
+        """Read a circuit. Raises NotFoundError, or FileFormatError when the file is broken, newer, or not a circuit."""
+        content = read_json(path)
+        name = Path(path).name
+        require_schema(content, KIND, SCHEMA_VERSION, name)
+        try:
+            file = CircuitFile.model_validate(content)
+            graph = Graph(**file.graph)
+            circuit = cls.of(
+                graph,
+                file.edges,
+                roles={role: tuple(map(parse_node, nodes)) for role, nodes in file.roles.items()},
+                provenance=file.provenance,
+                options=file.options,
+            )
+        except (ValidationError, TypeError, LLMTraceError) as error:
+            raise FileFormatError(f"{name!r} does not follow the circuit schema: {str(error).splitlines()[0]}") from None
+        if file.scores is None:
+            return circuit
+        scores = torch.zeros(graph.real.shape)
+        for edge, score in zip(file.edges, file.scores, strict=True):
+            scores[graph.index(parse_edge(edge))] = score
+        return replace(circuit, scores=scores)
+
+    def _with(self, mask: Tensor) -> Circuit:
+        return replace(self, mask=mask)
+
+    def _same_graph(self, other: Circuit) -> Circuit:
+        if self.graph != other.graph:
+            raise MismatchError(f"Expected circuits of one graph, got {self.graph} and {other.graph}.")
+        return other
+
+    def __repr__(self) -> str:
+        return f"Circuit({self.n_edges:,} of {self.graph.n_edges:,} edges, {len(self.nodes)} nodes)"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self!r}</p>" + str(self.df().to_html(max_rows=12))
+
+
+class CircuitFile(BaseModel):
+    """`circuit.json`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: str
+    schema_version: int
+    graph: dict[str, Any]
+    edges: list[str]
+    scores: list[float] | None
+    roles: dict[str, list[str]]
+    provenance: dict[str, Any]
+    options: dict[str, Any]
+
+
+def circuit_json_schema() -> dict[str, Any]:
+    """The JSON Schema of a circuit file."""
+    return CircuitFile.model_json_schema()

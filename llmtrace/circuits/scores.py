@@ -1,0 +1,58 @@
+"""`EdgeScores`: one number per edge, kept per prompt, with the method and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from llmtrace.circuits.graph import Graph
+from llmtrace.nodes import Edge
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeScores:
+    """`values` is zero where the graph has no edge. A score of edge u->v estimates m(edge patched) - m(clean)."""
+
+    graph: Graph
+    per_prompt: Float[Tensor, "batch node port"]
+    method: str
+    metric: str
+    provenance: Mapping[str, Any]
+    passes: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def values(self) -> Float[Tensor, "node port"]:
+        """Mean over prompts: it does not depend on how prompts were batched."""
+        return self.per_prompt.mean(0)
+
+    def of(self, edge: Edge) -> Float[Tensor, " batch"]:
+        row, column = self.graph.index(edge)
+        return self.per_prompt[:, row, column]
+
+    def top(self, k: int = 10) -> list[tuple[Edge, float]]:
+        """The `k` edges of largest mean magnitude."""
+        values = self.values
+        order = values.abs().flatten().argsort(descending=True)[:k].tolist()
+        width = values.shape[1]
+        return [
+            (Edge(self.graph.nodes[i // width], self.graph.ports[i % width]), values.flatten()[i].item()) for i in order
+        ]
+
+    def df(self) -> pd.DataFrame:
+        """One row per edge, largest magnitude first."""
+        import pandas as pd
+
+        ranked = self.top(self.graph.n_edges)
+        return pd.DataFrame({"edge": [str(edge) for edge, _ in ranked], "score": [score for _, score in ranked]})
+
+    def __repr__(self) -> str:
+        leaders = ", ".join(f"{edge} {score:+.3g}" for edge, score in self.top(2))
+        return f"EdgeScores({self.method} of {self.metric}: {self.graph.n_edges:,} edges; {leaders})"

@@ -1,0 +1,49 @@
+"""Logit lens: what each stage of the residual stream would predict if the model stopped there.
+
+    metric(unembed(final_norm(resid_l)))
+
+Source: nostalgebraist 2020. Cost: one forward pass and one unembedding per stage. Law: the last stage is the model's own
+output (law 7). Known failure: early layers may keep their content in a basis that the unembedding cannot read.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from llmtrace.influence.scores import LensScores
+from llmtrace.metrics import Metric
+from llmtrace.models import TraceModel, describe, provenance, token_labels, unembed
+from llmtrace.prompts import PromptSet, metric_of
+from llmtrace.signals import capture
+from llmtrace.signals.sites import site_name
+
+
+@torch.no_grad()
+def logit_lens(model: TraceModel, prompts: PromptSet, *, metric: str | Metric | None = None) -> LensScores:
+    """The metric, and the top token with its probability, before each layer and after the last.
+
+    Also between attention and MLP where the architecture has that point. Any metric of one position serves.
+    """
+    arch = describe(model)
+    metric = metric_of(model, prompts, metric)
+    kinds = ("resid_pre",) if arch.parallel or arch.attn_only else ("resid_pre", "resid_mid")
+    last = site_name("resid_post", arch.n_layers - 1)
+    trace = capture(model, prompts, what=(*kinds, last), positions=metric.positions[:, None])
+    stages = {f"{layer}_{kind.removeprefix('resid_')}": site_name(kind, layer)
+              for layer in range(arch.n_layers) for kind in kinds}  # fmt: skip
+    stages["final"] = last
+    values, probabilities, tokens = [], [], []
+    for name in stages.values():
+        logits = unembed(model, trace[name][:, 0])
+        values.append(metric.of_rows(logits if metric.tokens is None else logits.gather(-1, metric.tokens)))
+        best = logits.softmax(-1).max(-1)
+        probabilities.append(best.values)
+        tokens.append(token_labels(model, best.indices[:, None]))
+    return LensScores(
+        stages=tuple(stages),
+        values=torch.stack(values),
+        top_tokens=tuple(tuple(row[0] for row in stage) for stage in tokens),
+        top_probability=torch.stack(probabilities),
+        metric=metric.name,
+        provenance=provenance(model).as_dict(),
+    )

@@ -1,0 +1,150 @@
+"""The nouns of this room: scores with labelled axes, their method and options, and their completeness gap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from llmtrace.nodes import Bias, Node
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class NodeScores:
+    """One number per node and prompt. Where the method is a decomposition, `total` is what the scores sum to."""
+
+    nodes: tuple[Node, ...]
+    values: Float[Tensor, "node batch"]
+    total: Float[Tensor, " batch"] | None
+    method: str
+    metric: str
+    provenance: Mapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def gap(self) -> Float[Tensor, " batch"] | None:
+        """What the scores miss of the metric, per prompt: the method's own completeness check."""
+        return None if self.total is None else self.total - self.values.sum(0)
+
+    def mean(self) -> Float[Tensor, " node"]:
+        return self.values.mean(1)
+
+    def of(self, node: Node) -> Float[Tensor, " batch"]:
+        return self.values[self.nodes.index(node)]
+
+    def top(self, k: int = 10) -> list[tuple[Node, float]]:
+        """The `k` nodes of largest mean magnitude, biases left out, largest first."""
+        means = self.mean().tolist()
+        ranked = sorted(range(len(means)), key=lambda i: -abs(means[i]))
+        return [(self.nodes[i], means[i]) for i in ranked if not isinstance(self.nodes[i], Bias)][:k]
+
+    def df(self) -> pd.DataFrame:
+        """One row per node: label, kind, layer, mean, standard deviation over prompts."""
+        import pandas as pd
+
+        spread = self.values.std(1, correction=0)
+        return pd.DataFrame(
+            {
+                "node": [node.label for node in self.nodes],
+                "kind": [type(node).__name__ for node in self.nodes],
+                "layer": [getattr(node, "layer", None) for node in self.nodes],
+                "mean": self.mean().tolist(),
+                "std": spread.tolist(),
+            }
+        )
+
+    def __repr__(self) -> str:
+        leaders = ", ".join(f"{node.label} {value:+.3g}" for node, value in self.top(3))
+        return f"NodeScores({self.method} of {self.metric}: {len(self.nodes)} nodes, {self.values.shape[1]} prompts; {leaders})"
+
+    def _repr_html_(self) -> str:
+        return str(self.df().to_html(max_rows=12))
+
+
+@dataclass(frozen=True, eq=False)
+class SourceScores:
+    """One number per head, prompt and source token: how much of the head's score came from attending there."""
+
+    nodes: tuple[Node, ...]
+    values: Float[Tensor, "node batch source"]
+    labels: tuple[tuple[str, ...], ...]
+    method: str
+    metric: str
+    provenance: Mapping[str, Any]
+
+    def df(self) -> pd.DataFrame:
+        """One row per head, prompt and source token."""
+        import pandas as pd
+
+        rows = [
+            (node.label, prompt, position, text, value)
+            for node, by_prompt in zip(self.nodes, self.values.tolist(), strict=True)
+            for prompt, by_source in enumerate(by_prompt)
+            for position, (text, value) in enumerate(zip(self.labels[prompt], by_source, strict=True))
+        ]
+        return pd.DataFrame(rows, columns=["node", "prompt", "position", "token", "value"])
+
+    def __repr__(self) -> str:
+        heads, prompts, sources = self.values.shape
+        return f"SourceScores({self.method} of {self.metric}: {heads} heads, {prompts} prompts, {sources} source tokens)"
+
+
+@dataclass(frozen=True, eq=False)
+class TokenInfluence:
+    """How much each target position takes from each source position. `rows_sum_to_one` says whether rows are shares."""
+
+    values: Float[Tensor, "batch target source"]
+    labels: tuple[tuple[str, ...], ...]
+    method: str
+    layer: int | None
+    rows_sum_to_one: bool
+    provenance: Mapping[str, Any]
+
+    def df(self) -> pd.DataFrame:
+        """One row per prompt, target and source."""
+        import pandas as pd
+
+        rows = [
+            (prompt, target, self.labels[prompt][target], source, self.labels[prompt][source], value)
+            for prompt, by_target in enumerate(self.values.tolist())
+            for target, by_source in enumerate(by_target)
+            for source, value in enumerate(by_source[: target + 1])
+        ]
+        return pd.DataFrame(rows, columns=["prompt", "target", "target_token", "source", "source_token", "value"])
+
+    def __repr__(self) -> str:
+        where = "all layers" if self.layer is None else f"layer {self.layer}"
+        prompts, targets, _ = self.values.shape
+        return f"TokenInfluence({self.method}, {where}: {prompts} prompts x {targets} tokens)"
+
+
+@dataclass(frozen=True, eq=False)
+class LensScores:
+    """The metric as the residual stream of each stage would give it, and the token it would predict."""
+
+    stages: tuple[str, ...]
+    values: Float[Tensor, "stage batch"]
+    top_tokens: tuple[tuple[str, ...], ...]  # stage, prompt
+    top_probability: Float[Tensor, "stage batch"]
+    metric: str
+    provenance: Mapping[str, Any]
+
+    def df(self) -> pd.DataFrame:
+        """One row per stage and prompt."""
+        import pandas as pd
+
+        rows = [
+            (stage, prompt, value, self.top_tokens[i][prompt], self.top_probability[i, prompt].item())
+            for i, stage in enumerate(self.stages)
+            for prompt, value in enumerate(self.values[i].tolist())
+        ]
+        return pd.DataFrame(rows, columns=["stage", "prompt", self.metric, "top_token", "probability"])
+
+    def __repr__(self) -> str:
+        return f"LensScores({self.metric}: {len(self.stages)} stages, {self.values.shape[1]} prompts)"

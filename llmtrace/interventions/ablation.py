@@ -1,0 +1,152 @@
+"""Ablation: what the metric is without a node, everything downstream free to react.
+
+    zero       its output becomes 0
+    mean       its output becomes the mean over a reference set, per position and per template group (Wang et al. 2022)
+    resample   its output becomes what it is on the corrupted prompt
+
+Cost, for every node of a model in turn: one pass for the cache, then each node restarts at its own layer from the cached
+residual stream, several nodes to a batch - about nodes / 2 passes. Sign: negative change = the node supports the metric.
+Known failure: later heads may make up for what is missing (self-repair), and zero is far from anything the model has seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from llmtrace.errors import InputError
+from llmtrace.interventions.effects import Effects
+from llmtrace.interventions.hooks import hooks_of
+from llmtrace.interventions.values import Replace
+from llmtrace.metrics import Metric
+from llmtrace.models import TraceModel, describe, final_residual, provenance, resume
+from llmtrace.nodes import Head, Mlp
+from llmtrace.progress import track
+from llmtrace.prompts import PromptSet, metric_of
+from llmtrace.signals.sites import site_name
+
+MODES = ("zero", "mean", "resample")
+Target = Head | Mlp
+
+
+@torch.no_grad()
+def ablate(
+    model: TraceModel,
+    prompts: PromptSet,
+    nodes: Sequence[Target] | None = None,
+    *,
+    mode: Literal["zero", "mean", "resample"] = "mean",
+    together: bool = False,
+    reference: str = "corrupted",
+    metric: str | Metric | None = None,
+    batch_size: int = 256,
+) -> Effects:
+    """Ablate each node in turn (default: all heads and MLPs), or all of `nodes` together.
+
+    mode         "zero", "mean" or "resample"
+    reference    the side whose mean is taken: "corrupted" or "clean" (mean only)
+    batch_size   prompts in one forward pass, counted over the nodes that are stacked
+
+    Raises InputError for an unknown mode, a node the model does not have, or no node at all.
+    """
+    arch = describe(model)
+    if mode not in MODES:
+        raise InputError(f"Expected mode to be one of {', '.join(MODES)}, got {mode!r}.")
+    targets: tuple[Target, ...] = (*arch.heads, *arch.mlps) if nodes is None else tuple(nodes)
+    if not targets:
+        raise InputError("Expected at least one head or MLP to ablate, got none.")
+    for node in targets:
+        if not isinstance(node, Head | Mlp):
+            raise InputError(f"Expected heads and MLPs, got {node}; other places are not ablated here.")
+        arch.require(node)
+    metric = metric_of(model, prompts, metric)
+    resid, clean_final = _cached_residuals(model, prompts.clean)
+    replacements = _replacements(model, prompts, targets, mode, reference)
+    variants = [targets] if together else [(node,) for node in targets]
+    stack = max(1, batch_size // len(prompts))
+    after = torch.empty(len(variants), len(prompts), dtype=clean_final.dtype)
+    layer_passes = 0
+    for chunk in track(_chunks(variants, stack), "ablating"):
+        first = min(node.layer for i in chunk for node in variants[i])
+        stacked = resid[first].repeat(len(chunk), 1, 1)
+        hooks = hooks_of([[replacements[node] for node in variants[i]] for i in chunk], len(prompts))
+        final = resume(model, stacked, first, hooks).unflatten(0, (len(chunk), len(prompts)))
+        after[chunk] = metric.of_residual(model, _at(final, metric)).cpu()
+        layer_passes += len(chunk) * (arch.n_layers - first)
+    return Effects(
+        nodes=tuple(variants),
+        before=metric.of_residual(model, _at(clean_final, metric)).cpu(),
+        after=after,
+        corrupted=metric.of_residual(model, _at(final_residual(model, prompts.corrupted), metric)).cpu(),
+        method=f"{mode} ablation",
+        metric=metric.name,
+        provenance=provenance(model).as_dict(),
+        passes=2 + (mode != "zero") + layer_passes / arch.n_layers,
+        options={"mode": mode, "together": together, "reference": reference, "seed": prompts.seed},
+    )
+
+
+def _cached_residuals(model: TraceModel, tokens: Tensor) -> tuple[dict[int, Tensor], Tensor]:
+    """resid_pre of every layer, and the final residual."""
+    kept: dict[int, Tensor] = {}
+
+    def keep(layer: int):  # type: ignore[no-untyped-def]
+        return site_name("resid_pre", layer), lambda value: kept.__setitem__(layer, value)
+
+    final = final_residual(model, tokens, [keep(layer) for layer in range(describe(model).n_layers)])
+    return kept, final
+
+
+def _replacements(
+    model: TraceModel, prompts: PromptSet, targets: Sequence[Target], mode: str, reference: str
+) -> dict[Target, Replace]:
+    """What each node's output becomes."""
+    side = reference if mode == "mean" else "corrupted"
+    outputs = _outputs(model, prompts.side(side), targets)
+    if mode == "zero":
+        outputs = {node: torch.zeros_like(value) for node, value in outputs.items()}
+    if mode == "mean":
+        outputs = {node: group_means(value, prompts) for node, value in outputs.items()}
+    return {node: Replace(node, value) for node, value in outputs.items()}
+
+
+def _outputs(model: TraceModel, tokens: Tensor, targets: Sequence[Target]) -> dict[Target, Tensor]:
+    kept: dict[Target, Tensor] = {}
+
+    def keep(node: Target):  # type: ignore[no-untyped-def]
+        def keep_output(value: Tensor) -> None:
+            kept[node] = value[:, :, node.head].clone() if isinstance(node, Head) else value
+
+        return site_name("z" if isinstance(node, Head) else "mlp_out", node.layer), keep_output
+
+    final_residual(model, tokens, [keep(node) for node in dict.fromkeys(targets)])
+    return kept
+
+
+def group_means(value: Float[Tensor, "batch pos d"], prompts: PromptSet) -> Float[Tensor, "batch pos d"]:
+    """Each prompt's row becomes the mean over the prompts of its template group, per position, padding left out."""
+    groups, real = prompts.groups.to(value.device), prompts.mask.to(value)
+    same = (groups[:, None] == groups[None, :]).to(value)
+    total = torch.einsum("ab,bp,bpd->apd", same, real, value)
+    count = torch.einsum("ab,bp->ap", same, real).clamp(min=1)
+    return total / count[..., None]
+
+
+def _chunks(variants: Sequence[Sequence[Target]], stack: int) -> list[list[int]]:
+    """Up to `stack` variants at a time, those of one first layer together so that each restarts as late as it may."""
+    chunks: list[list[int]] = []
+    by_layer: dict[int, list[int]] = {}
+    for index, nodes in enumerate(variants):
+        by_layer.setdefault(min(node.layer for node in nodes), []).append(index)
+    for indices in by_layer.values():
+        chunks += [indices[start : start + stack] for start in range(0, len(indices), stack)]
+    return chunks
+
+
+def _at(final: Float[Tensor, "*lead batch pos d_model"], metric: Metric) -> Float[Tensor, "*lead batch d_model"]:
+    batch = torch.arange(final.shape[-3], device=final.device)
+    return final[..., batch, metric.positions.to(final.device), :]

@@ -1,0 +1,32 @@
+"""Uncertainty over prompts: percentile bootstrap, seeded."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def bootstrap_samples(n: int, *, draws: int = 1000, seed: int = 0) -> Int[Tensor, "draw n"]:
+    """`draws` resamples with replacement of the indices 0..n-1; the same seed gives the same resamples."""
+    return torch.randint(n, (draws, n), generator=torch.Generator().manual_seed(seed))
+
+
+def percentile_interval(
+    statistics: Float[Tensor, "draw *rest"], *, level: float = 0.95
+) -> tuple[Float[Tensor, "*rest"], Float[Tensor, "*rest"]]:
+    """The central `level` of bootstrapped statistics: (low, high)."""
+    tail = (1 - level) / 2
+    low, high = torch.quantile(statistics.double(), torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
+    return low, high
+
+
+def bootstrap_interval(
+    values: Float[Tensor, "*rest batch"], *, level: float = 0.95, draws: int = 1000, seed: int = 0
+) -> tuple[Float[Tensor, "*rest"], Float[Tensor, "*rest"]]:
+    """Interval of the mean over prompts. Resampling is a product with a count matrix: no copies of `values`."""
+    samples = bootstrap_samples(values.shape[-1], draws=draws, seed=seed)
+    counts = torch.zeros(draws, values.shape[-1], dtype=torch.float64)
+    counts.scatter_add_(1, samples, torch.ones_like(samples, dtype=torch.float64))
+    means = (values.detach().cpu().double() @ counts.T / values.shape[-1]).movedim(-1, 0)
+    return percentile_interval(means, level=level)
