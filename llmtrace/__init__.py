@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; te
     from llmtrace.influence import (
         LensScores as LensScores,
         NodeScores as NodeScores,
+        SourceScores as SourceScores,
         TokenInfluence as TokenInfluence,
         direct_logit_attribution as direct_logit_attribution,
         logit_lens as logit_lens,
@@ -54,7 +55,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; te
     )
     from llmtrace.interventions import Effects as Effects, ablate as ablate, path_patch as path_patch
     from llmtrace.metrics import Metric as Metric
-    from llmtrace.models import describe as describe, load as load, provenance as provenance
+    from llmtrace.models import TraceModel as TraceModel, describe as describe, load as load, provenance as provenance
     from llmtrace.nodes import (
         Edge as Edge,
         Embed as Embed,
@@ -74,6 +75,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; te
         PromptSet as PromptSet,
         from_jsonl as from_jsonl,
         from_pairs as from_pairs,
+        from_texts as from_texts,
         greater_than as greater_than,
         induction as induction,
         ioi as ioi,
@@ -88,13 +90,13 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "Edge", "Embed", "Head", "KvHead", "Logits", "Mlp", "Neuron", "Node", "Port",
         "parse_edge", "parse_node", "parse_port",
     ),
-    "models": ("describe", "load", "provenance"),
+    "models": ("TraceModel", "describe", "load", "provenance"),
     "metrics": ("Metric",),
-    "prompts": ("PromptSet", "from_jsonl", "from_pairs", "greater_than", "induction", "ioi"),
+    "prompts": ("PromptSet", "from_jsonl", "from_pairs", "from_texts", "greater_than", "induction", "ioi"),
     "signals": ("Trace", "capture", "load_trace"),
     "influence": (
-        "LensScores", "NodeScores", "TokenInfluence", "direct_logit_attribution", "logit_lens", "neuron_attribution",
-        "raw_attention", "rollout", "source_token_attribution", "value_weighted_norms",
+        "LensScores", "NodeScores", "SourceScores", "TokenInfluence", "direct_logit_attribution", "logit_lens",
+        "neuron_attribution", "raw_attention", "rollout", "source_token_attribution", "value_weighted_norms",
     ),
     "interventions": ("Effects", "ablate", "path_patch"),
     "circuits": ("Circuit", "CircuitReport", "EdgeScores", "Graph", "discover", "evaluate", "run_circuit"),

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "llmtrace"
 # A room imports itself and rooms of earlier floors, never its own floor's neighbour. A new room needs a place here.
 FLOORS: tuple[set[str], ...] = (
     {"errors"},  # the ground under floor 0: anyone may raise
-    {"shapes", "progress", "methods", "files"},
+    {"shapes", "progress", "methods", "files", "statistics"},
     {"nodes"},
     {"models"},
     {"metrics"},
