@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from llmtrace.errors import UnsupportedError
+from llmtrace.models.families import FAMILIES
 
 
 def bridge_from_hugging_face(
@@ -17,8 +18,10 @@ def bridge_from_hugging_face(
     tokenizer: Any | None,
     n_ctx: int | None,
     flags: dict[str, bool],
-) -> Any:
-    """Wrap `hf` in place: its weights are processed and its modules replaced, so hand over a copy you can spare.
+) -> tuple[Any, dict[str, bool]]:
+    """The bridge, and the flags in force: those asked for, less what this architecture cannot bear.
+
+    `hf` is wrapped in place: its weights are processed and its modules replaced, so hand over a copy you can spare.
 
     Raises:
         UnsupportedError: TransformerLens has no bridge for this architecture.
@@ -37,5 +40,27 @@ def bridge_from_hugging_face(
     bridge = build_bridge_from_module(hf, architecture, hf_config=hf.config, tokenizer=tokenizer, model_name=name)
     if n_ctx is not None:
         bridge.cfg.n_ctx = min(n_ctx, bridge.cfg.n_ctx)
+    flags = flags | {
+        flag: flags[flag] and getattr(bridge.adapter, f"supports_{flag}", True)
+        for flag in ("fold_ln", "center_writing_weights")
+    }
     bridge.enable_compatibility_mode(disable_warnings=True, no_processing=not any(flags.values()), **flags)
-    return bridge
+    _one_dtype(bridge)
+    _complete_configuration(bridge.cfg, architecture, hf.config)
+    return bridge, flags
+
+
+def _one_dtype(bridge: Any) -> None:
+    """Biases that folding creates are float32 in 3.9, whatever the model is; give them the dtype of the model."""
+    for parameter in bridge.original_model.parameters():
+        if parameter.is_floating_point() and parameter.dtype != bridge.cfg.dtype:
+            parameter.data = parameter.data.to(bridge.cfg.dtype)
+
+
+def _complete_configuration(cfg: Any, architecture: str, config: Any) -> None:
+    """Facts that a bridge's configuration leaves out or gets wrong (post-norms of Gemma 2, OPT's d_mlp)."""
+    cfg.original_architecture = architecture
+    if architecture in FAMILIES:
+        options = FAMILIES[architecture][0](config)
+        cfg.d_mlp = options["d_mlp"]
+        cfg.use_normalization_before_and_after = options.get("use_normalization_before_and_after", False)

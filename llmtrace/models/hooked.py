@@ -42,24 +42,27 @@ def hooked_from_hugging_face(
     n_ctx: int | None,
     flags: dict[str, bool],
 ) -> Any:
-    """Build, fill and process a HookedTransformer. The Hugging Face model is read, never changed.
+    """Build, fill and process a HookedTransformer. The Hugging Face model is read, never changed, never aliased.
 
-    Cost: the converted weights and the new model stand beside the source while the weights are processed, so about
-    three times the weights at the peak, on the CPU; the result alone goes to `device`.
+    Cost: the processed weights stand beside the source, so about twice the weights at the peak, on the CPU; the result
+    alone goes to `device`.
 
     Raises:
         UnsupportedError: `HookedTransformer` cannot compute this architecture.
     """
     from transformer_lens import HookedTransformer, HookedTransformerConfig
     from transformer_lens.pretrained import weight_conversions
+    from transformer_lens.weight_processing import ProcessWeights
 
     options = hooked_options(architecture, hf.config)
+    folded = options["normalization_type"] + ("Pre" if flags["fold_ln"] else "")
     cfg = HookedTransformerConfig.from_dict(
         {"default_prepend_bos": True}
         | options
         | {
             "n_ctx": min(n_ctx or options["n_ctx"], options["n_ctx"]),
             "d_vocab": hf.get_output_embeddings().weight.shape[0],
+            "normalization_type": folded,
             "model_name": name,
             "dtype": dtype,
             "device": "cpu",
@@ -69,10 +72,22 @@ def hooked_from_hugging_face(
     )
     convert = getattr(weight_conversions, FAMILIES[architecture][1])
     with torch.no_grad():
-        state = {key: value.detach().to("cpu", dtype) for key, value in convert(hf, cfg).items()}
         with hooked_transformer_is_welcome():
             model = HookedTransformer(cfg, tokenizer=tokenizer, move_to_device=False)
-        model.load_and_process_state_dict(state, **flags)
+        state = {key: value.detach().to("cpu", dtype) for key, value in convert(hf, cfg).items()}
+        state = ProcessWeights.process_weights(model.fill_missing_keys(state), cfg, **flags)
+        # assigned, not copied: `load_and_process_state_dict` would copy, key by key over all modules
+        model.load_state_dict(state, strict=False, assign=True)
+        del state
+        _part_from(hf, model)
         model.to(device)
         lay_out(model)
     return model
+
+
+def _part_from(hf: nn.Module, model: nn.Module) -> None:
+    """Weights that processing left alone still live in the source's memory: give them their own."""
+    theirs = {parameter.untyped_storage().data_ptr() for parameter in hf.parameters()}
+    for parameter in model.parameters():
+        if parameter.untyped_storage().data_ptr() in theirs:
+            parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
