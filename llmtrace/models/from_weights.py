@@ -1,7 +1,7 @@
 """A small model from given weights, as a `HookedTransformer` or as a `TransformerBridge` with the same numbers.
 
 Weights carry HookedTransformer's names and shapes; a missing bias is zero. The bridge stands around TransformerLens'
-own small transformer (`NativeModel`), which 3.9 and 4.x both have. Nothing is processed: the weights mean what they say.
+own small transformer (`NativeModel`), which 3.9 and 4.x both have. Nothing is processed: weights mean what they say.
 """
 
 from __future__ import annotations

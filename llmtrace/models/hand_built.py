@@ -32,7 +32,7 @@ class Design:
 
 @dataclass(frozen=True)
 class KnownCircuit:
-    """The truth about a design under one pair of prompts; the metric is logit(correct) - logit(wrong) at the last token.
+    """The truth about a design under one pair of prompts. Metric: logit(correct) - logit(wrong) at the last token.
 
     `alone`: exact change of the metric when this one edge carries its corrupted value; every edge not named: 0.
     `eap`: the first-order estimate of the same change (edge attribution patching at the clean run); not named: 0.

@@ -118,7 +118,7 @@ def _open(source: Any, dtype: torch.dtype, *, trust_remote_code: bool) -> Any:
 
 
 def _hand_built(name: str, *, hooked: bool, dtype: torch.dtype, device: torch.device) -> TraceModel:
-    """Hand-set weights mean what they say: no processing flag applies to them, and there is no source to compare with."""
+    """Hand-set weights mean what they say: no processing applies to them, and there is no source to compare with."""
     from llmtrace.models.hand_built import build
 
     model = _for_inference(build(name, hooked=hooked, dtype=dtype).to(device))
@@ -167,7 +167,7 @@ def _build(
         model = hooked_from_hugging_face(source.hf, source.architecture, dtype=dtype, device=device, **common)
     else:
         hf = source.hf if source.ours else copy.deepcopy(source.hf)
-        model = bridge_from_hugging_face(hf.to(device, dtype), source.architecture, **common)
+        model, flags = bridge_from_hugging_face(hf.to(device, dtype), source.architecture, **common)
     _for_inference(model)
     if reference is not None:
         check_model(model, reference, source.name)
