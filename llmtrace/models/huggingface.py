@@ -19,7 +19,7 @@ from llmtrace.errors import (
     UnsupportedError,
     did_you_mean,
 )
-from llmtrace.models.names import known_names
+from llmtrace.models.names import hub_names, known_names
 
 PATIENCE = 10.0  # seconds to wait for the hub
 LEGACY = ("NeelNanda/", "ArthurConmy/", "Baidicoot/")  # repositories of .pth checkpoints
@@ -55,6 +55,7 @@ def open_object(hf: nn.Module) -> Source:
             f"Expected a language model with an unembedding, got {type(hf).__name__}; load it with "
             "transformers.AutoModelForCausalLM."
         )
+    _refuse_other_kinds(hf.config, type(hf).__name__)
     name = Path(str(getattr(hf.config, "_name_or_path", "") or "")).name or type(hf).__name__
     return Source(name, hf, None, ours=False)
 
@@ -110,11 +111,19 @@ def open_hub(name: str, dtype: torch.dtype, *, trust_remote_code: bool) -> Sourc
 
 
 def _from_pretrained(where: Path | str, dtype: torch.dtype, **options: Any) -> nn.Module:
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
+        config = AutoConfig.from_pretrained(where, **options)
+        _refuse_other_kinds(config, Path(where).name)
         hf, info = AutoModelForCausalLM.from_pretrained(
-            where, dtype=dtype, use_safetensors=True, attn_implementation="eager", output_loading_info=True, **options
+            where,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            attn_implementation="eager",
+            output_loading_info=True,
+            **options,
         )
     except ValueError as error:
         if "Unrecognized" in str(error) or "does not recognize this architecture" in str(error):
@@ -134,6 +143,19 @@ def _from_pretrained(where: Path | str, dtype: torch.dtype, **options: Any) -> n
             f"{missing[0]!r} ({len(missing)} missing); the folder is incomplete: get it again."
         )
     return hf
+
+
+def _refuse_other_kinds(config: Any, name: str) -> None:
+    """Only decoders with plain weights: no encoder-decoders, nothing quantised."""
+    if getattr(config, "is_encoder_decoder", False):
+        raise UnsupportedError(
+            f"Expected a language model that reads and predicts one text, got the encoder-decoder {name!r}."
+        )
+    if getattr(config, "quantization_config", None):
+        raise UnsupportedError(
+            f"Expected plain weights, got {name!r}, whose weights are quantised; load it dequantised with transformers "
+            "and give that model, or use its .gguf file."
+        )
 
 
 def _read_config(folder: Path, name: str) -> dict[str, Any]:
@@ -196,9 +218,11 @@ def _ask_hub(name: str) -> None:
 
 
 def _no_weights(name: str, why: str) -> NoWeightsError:
+    listed = name in set(hub_names().values())
     return NoWeightsError(
         f"Expected the weights of {name!r} in the local cache or on the hub, got neither: {why}. Give a local folder, "
         "a .gguf file or an embedded model such as 'tiny-english', or set HF_HOME to a cache that holds it."
+        f"{'' if listed else did_you_mean(name, known_names())}"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,7 +15,6 @@ from llmtrace.models import names
 from llmtrace.models.protocol import TraceModel
 from llmtrace.models.provenance import FLAGS, Origin, record_origin
 
-Backend = Literal["auto", "hooked", "bridge"]
 BACKENDS = ("auto", "hooked", "bridge")
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 FILE_ENDINGS = (".gguf", ".safetensors", ".bin", ".pt", ".pth", ".json")
@@ -30,7 +29,7 @@ def load(
     center_writing_weights: bool = True,
     center_unembed: bool = True,
     fold_value_biases: bool = True,
-    backend: Backend = "auto",
+    backend: str = "auto",
     tokenizer: Any | None = None,
     n_ctx: int | None = None,
     trust_remote_code: bool = False,

@@ -1,7 +1,7 @@
 """Getting and reading activations: `capture` runs the model once and keeps what was asked for, readers name the axes."""
 
 from llmtrace.signals.capture import capture
-from llmtrace.signals.files import load_trace, trace_json_schema
+from llmtrace.signals.files import trace_json_schema
 from llmtrace.signals.readers import (
     attention_pattern,
     attention_scores,
@@ -17,7 +17,7 @@ from llmtrace.signals.readers import (
     z,
 )
 from llmtrace.signals.sites import SITES
-from llmtrace.signals.trace import Trace
+from llmtrace.signals.trace import Trace, load_trace
 from llmtrace.signals.writes import Writes, node_writes
 
 __all__ = [

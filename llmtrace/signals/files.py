@@ -19,12 +19,10 @@ from torch import Tensor
 
 from llmtrace.errors import FileFormatError
 from llmtrace.files import atomic_folder, read_json, require_schema, write_json
-from llmtrace.signals.trace import Trace
 
 SCHEMA_VERSION = 1
 KIND = "llmtrace.trace"
 TENSORS = "tensors.safetensors"
-_TOKENS, _LENGTHS, _KEPT = "tokens", "lengths", "kept"
 
 
 class TraceManifest(BaseModel):
@@ -50,34 +48,28 @@ def trace_json_schema() -> dict[str, Any]:
     return TraceManifest.model_json_schema()
 
 
-def save_trace(trace: Trace, path: str | Path, *, overwrite: bool = False) -> Path:
+def write_trace(
+    path: str | Path, activations: Mapping[str, Tensor], others: Mapping[str, Tensor], header: dict[str, Any], *, overwrite: bool
+) -> Path:
     """Write a trace into the new folder `path`. Raises InputError when it exists and overwrite is not set."""
-    tensors = {f"activation:{name}": value for name, value in trace.activations.items()}
-    tensors |= {_TOKENS: trace.tokens, _LENGTHS: trace.lengths}
-    if trace.kept is not None:
-        tensors[_KEPT] = trace.kept
+    tensors = {_key(name): value for name, value in activations.items()} | dict(others)
     with atomic_folder(path, overwrite=overwrite) as draft:
         # safetensors refuses tensors that share memory, and a captured resid_post is the next resid_pre
         save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, draft / TENSORS)
         manifest = TraceManifest(
             kind=KIND,
             schema_version=SCHEMA_VERSION,
-            prompts=trace.prompts,
-            side=trace.side,
-            seed=trace.seed,
-            labels=[list(row) for row in trace.labels],
-            kept_names=list(trace.kept_names),
-            activations={name: list(value.shape) for name, value in trace.activations.items()},
+            activations={name: list(value.shape) for name, value in activations.items()},
             tensor_bytes=(draft / TENSORS).stat().st_size,
             tensor_sha256=_sha256(draft / TENSORS),
-            provenance=dict(trace.provenance),
+            **header,
         )
         write_json(draft / "trace.json", manifest.model_dump())
     return Path(path)
 
 
-def load_trace(path: str | Path) -> Trace:
-    """Read a trace; activations stay on disk until they are asked for.
+def read_trace(path: str | Path) -> tuple[TraceManifest, LazyTensors]:
+    """The manifest, and the tensors still on disk.
 
     Raises NotFoundError when there is none, FileFormatError when it is truncated, tampered with, or of a newer schema.
     """
@@ -88,21 +80,8 @@ def load_trace(path: str | Path) -> Trace:
         manifest = TraceManifest.model_validate(content)
     except ValidationError as error:
         raise FileFormatError(f"trace.json does not follow its schema: {error.errors()[0]['msg']}.") from None
-    tensors = path / TENSORS
-    _require_intact(tensors, manifest)
-    stored = LazyTensors(tensors, tuple(manifest.activations))
-    return Trace(
-        activations=stored,
-        tokens=stored.read(_TOKENS),
-        lengths=stored.read(_LENGTHS),
-        labels=tuple(tuple(row) for row in manifest.labels),
-        kept=stored.read(_KEPT) if manifest.kept_names else None,
-        kept_names=tuple(manifest.kept_names),
-        side=manifest.side,
-        prompts=manifest.prompts,
-        seed=manifest.seed,
-        provenance=manifest.provenance,
-    )
+    _require_intact(path / TENSORS, manifest)
+    return manifest, LazyTensors(path / TENSORS, tuple(manifest.activations))
 
 
 class LazyTensors(Mapping[str, Tensor]):
@@ -118,7 +97,7 @@ class LazyTensors(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._names:
             raise KeyError(name)
-        return self.read(f"activation:{name}")
+        return self.read(_key(name))
 
     def __contains__(self, name: object) -> bool:
         return name in self._names
@@ -142,9 +121,14 @@ def _require_intact(tensors: Path, manifest: TraceManifest) -> None:
             stored = set(file.keys())
     except SafetensorError as error:
         raise FileFormatError(f"{TENSORS} cannot be read ({error}); capture the trace again.") from None
-    missing = {f"activation:{name}" for name in manifest.activations} - stored
+    missing = set(map(_key, manifest.activations)) - stored
     if missing:
         raise FileFormatError(f"{TENSORS} lacks {sorted(missing)[0]!r}, which trace.json lists.")
+
+
+def _key(name: str) -> str:
+    """Activations have their own prefix, so that no hook name can collide with `tokens`."""
+    return f"activation:{name}"
 
 
 def _sha256(path: Path) -> str:

@@ -11,6 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from llmtrace.errors import NotFoundError, did_you_mean
+from llmtrace.signals.files import read_trace, write_trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,9 +58,14 @@ class Trace:
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write `trace.json` and `tensors.safetensors` into the folder `path`, atomically."""
-        from llmtrace.signals.files import save_trace
-
-        return save_trace(self, path, overwrite=overwrite)
+        others = {"tokens": self.tokens, "lengths": self.lengths}
+        header = {
+            "prompts": self.prompts, "side": self.side, "seed": self.seed,
+            "labels": [list(row) for row in self.labels], "kept_names": list(self.kept_names),
+            "provenance": dict(self.provenance),
+        }  # fmt: skip
+        others |= {} if self.kept is None else {"kept": self.kept}
+        return write_trace(path, self.activations, others, header, overwrite=overwrite)
 
     def __repr__(self) -> str:
         return (
@@ -70,6 +76,26 @@ class Trace:
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><td><code>{n}</code></td><td>{_shape(self.activations, n)}</td></tr>" for n in self.activations)
         return f"<p>{self!r}</p><details><summary>activations</summary><table>{rows}</table></details>"
+
+
+def load_trace(path: str | Path) -> Trace:
+    """Read a trace folder; activations stay on disk until they are asked for.
+
+    Raises NotFoundError when there is none, FileFormatError when it is truncated, tampered with, or of a newer schema.
+    """
+    manifest, stored = read_trace(path)
+    return Trace(
+        activations=stored,
+        tokens=stored.read("tokens"),
+        lengths=stored.read("lengths"),
+        labels=tuple(tuple(row) for row in manifest.labels),
+        kept=stored.read("kept") if manifest.kept_names else None,
+        kept_names=tuple(manifest.kept_names),
+        side=manifest.side,
+        prompts=manifest.prompts,
+        seed=manifest.seed,
+        provenance=manifest.provenance,
+    )
 
 
 def _shape(activations: Mapping[str, Tensor], name: str) -> str:

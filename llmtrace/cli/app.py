@@ -1,0 +1,85 @@
+"""The program: its commands, and what becomes of an error (one sentence on standard error, and an exit code)."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from llmtrace.cli.ablate import ablate
+from llmtrace.cli.demo import demo
+from llmtrace.cli.discover import discover
+from llmtrace.cli.evaluate import evaluate
+from llmtrace.cli.influence import influence
+from llmtrace.cli.models import models
+from llmtrace.cli.paths import paths
+from llmtrace.cli.trace import trace
+from llmtrace.errors import Cancelled, LimitError, LLMTraceError
+
+HELP = """From a prompt to a verified circuit: trace a transformer, score its parts, test the scores by intervening.
+
+Start with `llmtrace demo`, which needs no network. `llmtrace COMMAND --help` says the rest.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 over a limit, 5 no weights, 130 interrupted."""
+
+
+class Program(TyperGroup):
+    """A group of commands in which an expected error is a sentence, not a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LLMTraceError as error:
+            raise _told(str(error), error.exit_code) from error
+        except KeyboardInterrupt as error:
+            raise _told("Interrupted; nothing was written.", Cancelled.exit_code) from error
+        except BrokenPipeError:  # somebody closed the pipe (`| head`): typer ends quietly
+            raise
+        except OSError as error:
+            where = f" ({error.filename})" if error.filename else ""
+            raise _told(f"The system refused: {error.strerror or error}{where}; nothing was written.", 1) from error
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
+                raise
+            sentence = "Out of memory; take fewer prompts (-n), a smaller --dtype or another --device."
+            raise _told(sentence, LimitError.exit_code) from error
+
+
+def _told(sentence: str, code: int) -> typer.Exit:
+    typer.echo(f"llmtrace: {sentence}", err=True)
+    return typer.Exit(code)
+
+
+# Typer's rich help costs 0.2 s of the half second that `llmtrace --help` may take.
+app = typer.Typer(
+    cls=Program, help=HELP, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+    pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)  # fmt: skip
+for command in (demo, models, trace, influence, ablate, paths, discover, evaluate):
+    app.command()(command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        try:
+            found = version("llmtrace-interp")
+        except PackageNotFoundError:  # a source tree on PYTHONPATH
+            found = "(not installed: a source tree)"
+        typer.echo(f"llmtrace {found}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """The command `llmtrace`."""
+    app(prog_name="llmtrace")

@@ -1,0 +1,197 @@
+"""What `--json` prints and `result.json` holds: one `Document` per command, whose `rows` are of the type named here.
+
+    command     kind                     rows                    summary
+    models      llmtrace.cli.models      ModelRow
+    trace       llmtrace.cli.trace       ActivationRow           prompts, tokens, bytes
+    influence   llmtrace.cli.influence   NodeRow, SourceRow,     method, gap (largest miss of the sum law)
+                                         StageRow or TokenRow
+    ablate      llmtrace.cli.ablate      EffectRow               before, corrupted, passes
+    paths       llmtrace.cli.paths       EffectRow               before, corrupted, passes
+    discover    llmtrace.cli.discover    EdgeRow                 edges, edges_of_model, nodes
+    evaluate    llmtrace.cli.evaluate    PromptRow               faithfulness, low, high, median, random, ...
+    demo        llmtrace.cli.demo        DemoRow                 prediction, rank correlations, circuit, faithfulness
+
+`json_schema("ablate")` is the JSON Schema of that command's document. A reader of version 1 can rely on these fields; new
+ones may be added within a version, none is renamed or dropped. A number that does not exist is null.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, create_model
+
+if TYPE_CHECKING:
+    from llmtrace.prompts import PromptSet
+
+SCHEMA_VERSION = 1
+
+
+class Row(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ModelRow(Row):
+    """A name that `load` takes. `official` is what the name stands for, `embedded` whether it comes with the package."""
+
+    name: str
+    official: str
+    embedded: bool
+    about: str
+
+
+class ActivationRow(Row):
+    """An activation by its TransformerLens name."""
+
+    activation: str
+    shape: list[int]
+    dtype: str
+    bytes: int
+
+
+class NodeRow(Row):
+    """A node's score: mean and standard deviation over prompts."""
+
+    node: str
+    kind: str
+    layer: int | None
+    mean: float
+    std: float
+
+
+class SourceRow(Row):
+    """A head's score on one prompt by the token it attended to."""
+
+    node: str
+    prompt: int
+    position: int
+    token: str
+    value: float
+
+
+class StageRow(Row):
+    """What one stage of the residual stream would predict on one prompt."""
+
+    stage: str
+    prompt: int
+    value: float
+    top_token: str
+    probability: float
+
+
+class TokenRow(Row):
+    """How much one position takes from another on one prompt."""
+
+    prompt: int
+    target: int
+    target_token: str
+    source: int
+    source_token: str
+    value: float
+
+
+class EffectRow(Row):
+    """An intervention: means over prompts, and the 95 % bootstrap interval [low, high] of the change.
+
+    share: the change as a share of the way from the clean to the corrupted run (1: all of it).
+    """
+
+    nodes: list[str]
+    before: float
+    after: float
+    change: float
+    low: float
+    high: float
+    share: float | None
+
+
+class EdgeRow(Row):
+    """An edge of the circuit and the score that chose it."""
+
+    edge: str
+    writer: str
+    port: str
+    score: float | None
+
+
+class PromptRow(Row):
+    """The metric on one prompt: the circuit alone, the whole model, nothing but ablated values."""
+
+    prompt: int
+    circuit: float
+    model: float
+    empty: float
+
+
+class DemoRow(Row):
+    """A head: the score, the two tests (changes of the metric), and how they agree."""
+
+    head: str
+    direct_attribution: float
+    path_patching: float
+    mean_ablation: float
+    mean_ablation_low: float
+    mean_ablation_high: float
+    verdict: str
+
+
+class Prompts(Row):
+    """Which prompts. `left_out` counts what the tokenizer could not say in one token."""
+
+    name: str
+    n: int
+    tokens: int
+    corruption: str
+    seed: int | None
+    left_out: dict[str, int]
+
+    @classmethod
+    def of(cls, prompts: PromptSet) -> Prompts:
+        return cls(
+            name=prompts.name, n=len(prompts), tokens=prompts.clean.shape[1], corruption=prompts.corruption,
+            seed=prompts.seed, left_out=prompts.left_out,
+        )  # fmt: skip
+
+
+ROWS: dict[str, Any] = {
+    "models": ModelRow,
+    "trace": ActivationRow,
+    "influence": NodeRow | SourceRow | StageRow | TokenRow,
+    "ablate": EffectRow,
+    "paths": EffectRow,
+    "discover": EdgeRow,
+    "evaluate": PromptRow,
+    "demo": DemoRow,
+}
+
+
+class Document(BaseModel):
+    """The envelope. `provenance` is that of the model (weights' sha256, processing flags, versions)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: str
+    schema_version: int
+    command: str
+    options: dict[str, Any]
+    seed: int
+    metric: str | None = None
+    unit: str | None = None
+    prompts: Prompts | None = None
+    provenance: dict[str, Any] | None = None
+    summary: dict[str, Any] = {}
+    rows: list[Any]
+    files: list[str] = []
+
+
+@cache
+def document_of(command: str) -> type[Document]:
+    """The document of one command: the envelope with its own type of row."""
+    row: Any = list[ROWS[command]]  # type: ignore[valid-type]
+    return create_model(f"{command.title()}Document", __base__=Document, rows=(row, ...))
+
+
+def json_schema(command: str) -> dict[str, Any]:
+    """The JSON Schema of one command's document."""
+    return document_of(command).model_json_schema()

@@ -1,0 +1,118 @@
+"""Options that several commands share, declared once, and the small grammars of their values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llmtrace.errors import InputError
+from llmtrace.nodes import parse_node
+
+# Lists of names in help texts, so that help loads no tables; tests/test_cli.py compares them with the tables.
+METHODS = (
+    "direct_logit_attribution", "neuron_attribution", "source_token_attribution", "logit_lens", "raw_attention",
+    "rollout", "value_weighted_norms",
+)  # fmt: skip
+METRICS = ("logit_diff", "probability", "log_probability", "probability_diff", "kl")
+TASKS = ("ioi", "induction", "greater_than")
+CORRUPTIONS = ("abc", "s2_io_flip", "s2_random", "s1_io_flip", "names")
+DISCOVERY = ("eap", "exact")
+SELECTIONS = ("greedy", "top")
+MODES = ("zero", "mean", "resample")
+MLPS = ("recomputed", "frozen")
+UNITS = {
+    "logit_diff": "logits",
+    "probability": "probability",
+    "log_probability": "nats",
+    "probability_diff": "probability",
+    "kl": "nats",
+}
+
+
+def one_of(names: tuple[str, ...]) -> str:
+    """A metavar: `zero|mean|resample`."""
+    return "|".join(names)
+
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="An embedded model (tiny-english), a name that TransformerLens knows (gpt2), a hub name, a Hugging Face "
+        "folder or a .gguf file. `llmtrace models` lists names.",
+    ),
+]
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table (cli/documents.py).")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FOLDER", help="Write the result into this new folder; it appears whole or not at all."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Let --out replace a folder that llmtrace wrote before.")]
+Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where the model runs.")]
+Dtype = Annotated[
+    str, typer.Option("--dtype", metavar="float64|float32|float16|bfloat16", help="Number type of the weights.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Of prompts, bootstrap and random circuits.")]
+
+Task = Annotated[
+    str | None, typer.Option("--task", metavar=one_of(TASKS), help="Make prompts of this kind.  [default: ioi]")
+]
+N = Annotated[int | None, typer.Option("-n", help="How many prompts to make.  [default: 16]")]
+Corruption = Annotated[
+    str | None,
+    typer.Option("--corruption", metavar=one_of(CORRUPTIONS), help="What the other run reads instead (ioi).  [default: abc]"),
+]
+File = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompts",
+        metavar="FILE.jsonl",
+        help='Your own prompts, one object per line: {"clean": ..., "corrupted": ..., "correct": ..., "wrong": ...}.',
+    ),
+]
+Texts = Annotated[
+    list[str] | None,
+    typer.Option("--prompt", metavar="TEXT", help="A prompt as it stands, without answers; may be given several times."),
+]
+MetricName = Annotated[
+    str | None,
+    typer.Option("--metric", metavar=one_of(METRICS), help="What is measured.  [default: the task's own]"),
+]
+Top = Annotated[int, typer.Option("--top", min=1, help="Rows on the screen; --json and --out have all of them.")]
+
+
+def words(option: str, text: str | None, *, example: str = "pattern,z") -> list[str] | None:
+    """`pattern,z` is ["pattern", "z"]. Raises InputError for a list of nothing; None stays None."""
+    if text is None:
+        return None
+    found = [part.strip() for part in text.split(",") if part.strip()]
+    if not found:
+        raise InputError(f"Expected {option} to name something, such as {example}; got {text!r}.")
+    return found
+
+
+def numbers(option: str, text: str | None) -> list[int] | None:
+    """`0,2-4` is [0, 2, 3, 4]."""
+    parts = words(option, text, example="0,2-4")
+    found: list[int] = []
+    for part in parts or ():
+        first, dash, last = part.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise InputError(f"Expected {option} as numbers and ranges such as 0,2-4; got {text!r}.")
+        found += range(int(first), int(last if dash else first) + 1)
+    return None if parts is None else found
+
+
+def places(option: str, text: str | None) -> list[str | int] | None:
+    """`END,S2,-1` is ["END", "S2", -1]."""
+    parts = words(option, text, example="END,S2,-1")
+    return None if parts is None else [int(part) if part.lstrip("-").isdigit() else part for part in parts]
+
+
+def nodes(option: str, text: str | None) -> list[Any] | None:
+    """`9.6,m3` is [Head(9, 6), Mlp(3)]. Raises InputError for what is not the name of a node."""
+    parts = words(option, text, example="9.6,m3")
+    return None if parts is None else [parse_node(part) for part in parts]

@@ -1,0 +1,51 @@
+"""`Effects`: the change of the metric by intervention, on the map of the model, or as bars where nodes go together."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+
+from llmtrace.errors import InputError
+from llmtrace.interventions import Effects
+from llmtrace.plots.bars import bars_height, draw_bars
+from llmtrace.plots.grid import Grid, draw_grid
+from llmtrace.plots.style import array, count, figure, source, words
+from llmtrace.plots.text import escaped, number
+
+
+def plot_effects(effects: Effects, *, top: int = 30, level: float = 0.95, seed: int = 0) -> go.Figure:
+    """Mean change over prompts, with its bootstrap interval. `top`: how many bars where the nodes make no map."""
+    mean = array(effects.mean())
+    low, high = map(array, effects.interval(level=level, seed=seed))
+    hover = [
+        f"{escaped(label)}<br>change {number(mean[i], digits=4)}  [{number(low[i])}, {number(high[i])}]"
+        f"<br>after {effects.after[i].mean().item():.4g}{share}"
+        for i, (label, share) in enumerate(zip(effects.labels, _shares(effects), strict=True))
+    ]
+    facts = [
+        *source(effects.provenance, len(effects.before)),
+        *(f"{words(name)} {value}" for name, value in effects.options.items() if isinstance(value, str)),
+        f"before: {effects.before.mean().item():.3g}",
+        *([] if effects.corrupted is None else [f"corrupted run: {effects.corrupted.mean().item():.3g}"]),
+        f"{level:.0%} bootstrap interval over prompts",
+    ]
+    heading = f"Change of {effects.metric} under {words(effects.method)}"
+    unit = f"change of {effects.metric}"
+    single = [together[0] for together in effects.nodes] if all(len(t) == 1 for t in effects.nodes) else []
+    if (grid := Grid.of(single)) is not None:
+        drawn = figure(heading, facts, height=grid.height)
+        values = grid.fill(dict(zip(single, mean.tolist(), strict=True)))
+        return draw_grid(drawn, grid, values, grid.texts(dict(zip(single, hover, strict=True))), unit)
+    order = np.argsort(-np.abs(mean), kind="stable")[:top]
+    facts.append("" if len(order) == len(mean) else f"largest {len(order)} of {count(len(mean), 'intervention')}")
+    drawn = figure(heading, facts, height=bars_height(len(order)))
+    names, texts = [escaped(effects.labels[i]) for i in order], [hover[i] for i in order]
+    return draw_bars(drawn, names, mean[order], texts, escaped(unit), low=low[order], high=high[order])
+
+
+def _shares(effects: Effects) -> list[str]:
+    """The share of the way to the corrupted run, where it is defined."""
+    try:
+        return [f"<br>{share:.1%} of the way to the corrupted run" for share in effects.normalised().tolist()]
+    except InputError:
+        return [""] * len(effects.nodes)

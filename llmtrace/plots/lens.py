@@ -1,0 +1,59 @@
+"""`LensScores`: the metric by stage, mean beside every prompt, with the token each stage would predict."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from llmtrace.influence import LensScores
+from llmtrace.plots.style import MUTED, POSITIVE, array, colours, dress, source, ticks
+from llmtrace.plots.text import escaped, number, token_text
+
+READABLE = 16  # tokens are written into the cells of at most this many prompts
+
+
+def plot_lens(scores: LensScores) -> go.Figure:
+    """Stages upward. Left: mean and quartiles over prompts. Right: every prompt, its top token in the cell."""
+    values, probability = array(scores.values), array(scores.top_probability)
+    stages, prompts = values.shape
+    tokens = [[token_text(token, limit=12) for token in row] for row in scores.top_tokens]
+    drawn = make_subplots(1, 2, column_widths=[0.3, 0.7], shared_yaxes=True, horizontal_spacing=0.03)
+    low, high = np.quantile(values, [0.25, 0.75], axis=1)
+    mean = values.mean(1)
+    names = [escaped(_stage(stage)) for stage in scores.stages]
+    drawn.add_scatter(
+        x=mean, y=np.arange(stages), mode="lines+markers", line={"color": POSITIVE}, row=1, col=1, showlegend=False,
+        error_x={"array": high - mean, "arrayminus": mean - low, "thickness": 1, "width": 3, "color": MUTED},
+        hovertext=[
+            f"{name}<br>mean {number(m, digits=4)}, quartiles {number(a)} to {number(b)}"
+            for name, m, a, b in zip(names, mean, low, high, strict=True)
+        ],
+        hoverinfo="text",
+    )  # fmt: skip
+    drawn.add_heatmap(
+        z=values, text=tokens, texttemplate="%{text}" if prompts <= READABLE else None, hoverinfo="text",
+        xgap=1, ygap=1,
+        hovertext=[
+            [
+                f"prompt {p}, {names[s]}<br>{escaped(scores.metric)} {number(values[s, p], digits=4)}"
+                f"<br>predicts {tokens[s][p]} with {probability[s, p]:.1%}"
+                for p in range(prompts)
+            ]
+            for s in range(stages)
+        ],
+        colorbar={"title": {"text": escaped(scores.metric), "side": "right"}, "thickness": 14, "outlinewidth": 0},
+        row=1, col=2, **colours(values),
+    )  # fmt: skip
+    facts = [*source(scores.provenance, prompts), "bars: quartiles over prompts", "cells: the token predicted there"]
+    dress(drawn, f"Logit lens: {scores.metric} by stage", facts, height=max(260, 28 * stages + 90))
+    drawn.update_yaxes(**ticks(names, size=12))
+    drawn.update_yaxes(title="stage of the residual stream", row=1, col=1)
+    drawn.update_xaxes(title=escaped(f"mean {scores.metric}"), zeroline=True, row=1, col=1)
+    drawn.update_xaxes(**ticks([str(p) for p in range(prompts)]), title="prompt", row=1, col=2)
+    return drawn
+
+
+def _stage(stage: str) -> str:
+    layer, _, kind = stage.partition("_")
+    return f"{kind} {layer}" if kind else stage

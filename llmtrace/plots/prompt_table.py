@@ -1,0 +1,39 @@
+"""`PromptSet`: its table."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+from llmtrace.plots.style import FAINT, count, figure, words
+from llmtrace.plots.text import escaped, token_text
+from llmtrace.prompts import PromptSet
+
+WIDTHS = {"prompt": 0.5, "text": 4.0, "corrupted_text": 4.0, "correct": 0.9, "wrong": 0.9, "group": 1.2, "tokens": 0.6}
+
+
+def plot_prompts(prompts: PromptSet, *, rows: int = 40) -> go.Figure:
+    """The first `rows` prompts: clean and corrupted text, answers, group, length in tokens."""
+    table = prompts.df().head(rows)
+    facts = [
+        prompts.name,
+        f"corruption {prompts.corruption}" if prompts.corruption else "",
+        count(len(prompts), "prompt"),
+        f"first {len(table)} drawn" if len(table) < len(prompts) else "",
+        "" if prompts.seed is None else f"seed {prompts.seed}",
+        *(f"left out: {n} {what}" for what, n in prompts.left_out.items()),
+    ]
+    show = {"correct": lambda text: token_text(text, limit=60), "wrong": lambda text: token_text(text, limit=60)}
+    drawn = figure(f"Prompts: {prompts.name}", facts[1:], height=min(1400, 130 + 44 * len(table)))
+    drawn.add_table(
+        columnwidth=[WIDTHS.get(name, 1.0) for name in table.columns],
+        header={
+            "values": [f"<b>{escaped(words(name))}</b>" for name in table.columns],
+            "align": "left", "fill": {"color": "#eef1f4"}, "line": {"color": FAINT}, "height": 28,
+        },
+        cells={
+            "values": [[show.get(name, escaped)(value) for value in table[name].tolist()] for name in table.columns],
+            "align": "left", "fill": {"color": "white"}, "line": {"color": FAINT}, "height": 26,
+        },
+    )  # fmt: skip
+    drawn.update_layout(margin={"l": 8, "r": 8, "b": 8})
+    return drawn

@@ -1,0 +1,104 @@
+"""Colours, titles and axes: what all figures share. No global state: plotly's default template is left alone.
+
+Diverging red-white-blue centred at 0 for signed values (blue raises the metric), viridis for shares; colour-blind
+readers tell both apart. Colour never stands alone: every value is in the hover text as well.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from torch import Tensor
+
+from llmtrace.plots.text import escaped, token_text
+
+INK, MUTED, FAINT = "#1f2933", "#66727f", "#d5dae0"
+NEGATIVE, POSITIVE = "#b2182b", "#2166ac"  # the ends of RdBu
+DIVERGING, SHARES = "RdBu", "Viridis"
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+LABEL_LIMIT = 320  # axes of more tokens than this carry every n-th label
+
+
+def array(values: Tensor) -> np.ndarray:
+    """float64, on the CPU: figures hold the noun's own numbers."""
+    return np.asarray(values.detach().double().cpu().numpy())
+
+
+def colours(values: np.ndarray, *, signed: bool | None = None) -> dict[str, Any]:
+    """Colour scale and range of a heatmap. `signed`: whether 0 is the middle (default: whether a value is negative)."""
+    finite = values[np.isfinite(values)]
+    largest = float(np.abs(finite).max(initial=0.0)) or 1.0
+    if signed if signed is not None else bool((finite < 0).any()):
+        return {"colorscale": DIVERGING, "zmid": 0.0, "zmin": -largest, "zmax": largest}
+    return {"colorscale": SHARES, "zmin": 0.0, "zmax": largest}
+
+
+def sign_colours(values: np.ndarray) -> list[str]:
+    return [NEGATIVE if value < 0 else POSITIVE for value in values.tolist()]
+
+
+def figure(heading: str, facts: Sequence[str], *, height: int, **layout: Any) -> go.Figure:
+    """An empty figure: `heading` is its title, `facts` (model, prompts, ...) the line below. Escaped here."""
+    return dress(go.Figure(), heading, facts, height=height, **layout)
+
+
+def dress(drawn: go.Figure, heading: str, facts: Sequence[str], *, height: int, **layout: Any) -> go.Figure:
+    lines = textwrap.wrap(
+        "  ·  ".join(fact.replace(" ", "\xa0") for fact in facts if fact), 110, break_long_words=False
+    )
+    top = 64 + 17 * max(0, len(lines) - 1)
+    drawn.update_layout(
+        template="plotly_white",
+        title={
+            "text": escaped(heading), "x": 0, "xref": "paper", "xanchor": "left", "yref": "container", "y": 1,
+            "yanchor": "top", "pad": {"t": 12}, "font": {"size": 17},
+            "subtitle": {"text": "<br>".join(map(escaped, lines)), "font": {"size": 12.5, "color": MUTED}},
+        },
+        font={"family": FONT, "size": 12, "color": INK},
+        height=height + top,
+        margin={"t": top + 16, "l": 70, "r": 30, "b": 60},
+        hoverlabel={"align": "left", "font": {"family": FONT}},
+        hovermode="closest",
+        **layout,
+    )  # fmt: skip
+    drawn.update_xaxes(automargin=True, zeroline=False)
+    drawn.update_yaxes(automargin=True, zeroline=False)
+    return drawn
+
+
+def source(provenance: Mapping[str, Any], prompts: int | None = None) -> list[str]:
+    """The facts that every figure states: model, number of prompts."""
+    return [str(provenance.get("model", "unknown model")), *([] if prompts is None else [count(prompts, "prompt")])]
+
+
+def count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def words(name: str) -> str:
+    """`direct_logit_attribution` as it is read."""
+    return name.replace("_", " ")
+
+
+def ticks(labels: Sequence[str], *, size: float | None = None, at: Sequence[float] | None = None) -> dict[str, Any]:
+    """A numeric axis with tick text (already escaped).
+
+    Never a category axis: plotly merges equal category labels silently, and prompts repeat tokens. Labels shrink as
+    they become many, and over `LABEL_LIMIT` of them only every n-th is written.
+    """
+    places = list(range(len(labels))) if at is None else list(at)
+    step = 1 + (len(places) - 1) // LABEL_LIMIT if places else 1
+    small = max(5.0, min(12.0, 760 / max(1, len(places))))
+    return {
+        "type": "linear", "tickmode": "array", "tickvals": places[::step], "ticktext": list(labels)[::step],
+        "tickfont": {"size": size or small}, "showgrid": False,
+    }  # fmt: skip
+
+
+def token_ticks(labels: Sequence[str]) -> dict[str, Any]:
+    """An axis of tokens."""
+    return ticks([token_text(label) for label in labels])
