@@ -79,10 +79,9 @@ def violations(package: Path) -> Iterator[str]:
 
 
 def _target(name: str, known: dict[str, Path], package: str) -> str | None:
-    """The module of ours that holds `name`, or None for other people's."""
-    while name not in known and "." in name:
-        name = name.rpartition(".")[0]
-    return name if name in known and name.split(".")[0] == package else None
+    """The module of ours that `name` is, or is in; None for other people's."""
+    found = name if name in known else name.rpartition(".")[0]
+    return found if found in known and found.split(".")[0] == package else None
 
 
 def test_the_house_keeps_its_plan() -> None:

@@ -117,6 +117,13 @@ def test_a_skip_for_want_of_the_real_model_fails_where_it_is_required(tmp_path: 
     assert "1 failed" in python(*arguments, LLMTRACE_REQUIRE_SMOLLM2="1").stdout
 
 
+def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = (ROOT / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "README.md", "exec"), {})
+    assert {f.name for f in tmp_path.iterdir()} == {"trace", "circuit.json", "effects.html"}
+
+
 def test_embedded_models_fit_the_wheel() -> None:
     files = [f for f in (ROOT / "llmtrace" / "models" / "embedded").rglob("*") if f.is_file() and f.suffix != ".pyc"]
     assert 0 < sum(f.stat().st_size for f in files) < 4e6
