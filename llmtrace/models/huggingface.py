@@ -45,7 +45,8 @@ def open_object(hf: nn.Module) -> Source:
     Raises:
         InputError: it is another kind of module, or has no unembedding.
     """
-    if not hasattr(hf, "config") or not callable(getattr(hf, "get_output_embeddings", None)):
+    traceable = hasattr(hf, "run_with_cache")
+    if traceable or not hasattr(hf, "config") or not callable(getattr(hf, "get_output_embeddings", None)):
         raise InputError(
             f"Expected a name, a path or a Hugging Face language model, got {type(hf).__name__}; a model that is "
             "already a HookedTransformer or TransformerBridge needs no load()."

@@ -38,9 +38,9 @@ def load(
     """Load a model for inference: eval mode, no gradients to parameters, right padding, compared with its source.
 
     Args:
-        source: an embedded model ('tiny-english', 'induction', 'or-gate', 'and-gate'), a name or alias that
-            TransformerLens knows, `organisation/model` on the hub, a Hugging Face folder, a `.gguf` file, or a
-            Hugging Face language model (copied, never changed).
+        source: an embedded model ('tiny-english', 'induction', 'or-gate', 'and-gate'), a Hugging Face folder, a
+            `.gguf` file, a name or alias that TransformerLens knows, `organisation/model` on the hub, or a Hugging
+            Face language model (copied, never changed). Tried in this order: a folder hides a hub name.
         device: 'auto' is CUDA where there is one, else the CPU.
         dtype: float32 where None. Processing is exact to about 1e-6 in float64 too (it is done in float32).
         fold_ln, center_writing_weights, center_unembed, fold_value_biases: TransformerLens' weight processing. What a
@@ -76,7 +76,7 @@ def load(
     from llmtrace.models.quiet import quiet
 
     with quiet():
-        if isinstance(source, str) and source.lower() in names.HAND_BUILT and not Path(source).exists():
+        if isinstance(source, str) and source.lower() in names.HAND_BUILT:
             return _hand_built(source.lower(), hooked=hooked, dtype=kind, device=where)
         opened = _open(source, kind, trust_remote_code=trust_remote_code)
         return _build(
@@ -101,6 +101,8 @@ def _open(source: Any, dtype: torch.dtype, *, trust_remote_code: bool) -> Any:
         return open_object(source)
     if not isinstance(source, str | os.PathLike):
         raise InputError(f"Expected a name, a path or a Hugging Face model, got {type(source).__name__}.")
+    if isinstance(source, str) and source.lower() in names.TRAINED:
+        return open_folder(names.EMBEDDED / source.lower(), dtype, trust_remote_code=False, name=source.lower())
     path = Path(source).expanduser()
     if path.is_dir():
         return open_folder(path, dtype, trust_remote_code=trust_remote_code)
@@ -110,10 +112,7 @@ def _open(source: Any, dtype: torch.dtype, *, trust_remote_code: bool) -> Any:
         return open_gguf(path, dtype)
     if _looks_like_a_path(source):
         raise NotFoundError(f"Expected a model folder or a .gguf file, got {str(source)!r}, which does not exist.")
-    name = names.resolve(str(source))
-    if name in names.TRAINED:
-        return open_folder(names.EMBEDDED / name, dtype, trust_remote_code=False, name=name)
-    return open_hub(name, dtype, trust_remote_code=trust_remote_code)
+    return open_hub(names.resolve(str(source)), dtype, trust_remote_code=trust_remote_code)
 
 
 def _hand_built(name: str, *, hooked: bool, dtype: torch.dtype, device: torch.device) -> TraceModel:
