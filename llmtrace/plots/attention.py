@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from llmtrace.errors import InputError
-from llmtrace.plots.style import array, colours, count, dress, source, token_ticks
-from llmtrace.plots.tokens import BAR, causal, require_prompt, square_height
+from llmtrace.plots.style import BAR, array, colours, count, dress, source, ticks, token_ticks
+from llmtrace.plots.text import escaped, token_text
+from llmtrace.plots.tokens import causal, require_prompt, square_height
 from llmtrace.signals import Trace, attention_pattern
 from llmtrace.signals.sites import site_name
 
@@ -26,43 +28,50 @@ def plot_attention(
     """
     layer = _captured(trace, layer)
     require_prompt(prompt, len(trace.tokens))
-    length = int(trace.lengths[prompt])
-    pattern = array(attention_pattern(trace, layer)[prompt, :, :, :length])
-    heads = _asked(head, len(pattern))
-    keys = trace.labels[prompt][:length]
-    if trace.kept is None:
-        queries = keys
-        pattern = pattern[:, :length]
-    else:
-        queries = tuple(f"{keys[at]} ({name})" for at, name in zip(trace.kept[prompt], trace.kept_names, strict=True))
-    pattern = causal(pattern[heads])
-    facts = [
-        *source(trace.provenance), f"{trace.prompts}, {trace.side} side",
-        f"prompt {prompt} of {count(len(trace.tokens), 'prompt')}",
-        f"{len(heads)} of {count(attention_pattern(trace, layer).shape[1], 'head')}", "each row sums to 1",
-    ]  # fmt: skip
+    whole = array(attention_pattern(trace, layer)[prompt])
+    heads = _asked(head, len(whole))
+    keys = trace.labels[prompt][: int(trace.lengths[prompt])]
+    at, queries = _queries(trace, prompt, keys)
+    pattern = causal(whole[heads][:, : len(at), : len(keys)], at)
     across = min(ACROSS, len(heads))
     down = -(-len(heads) // across)
+    each = square_height(len(at)) if across == 1 else max(100, min(420, 14 * len(at) + 40))
     drawn = make_subplots(
-        down, across, shared_xaxes="all", shared_yaxes="all", horizontal_spacing=0.02, vertical_spacing=0.12 / down,
-        subplot_titles=[f"{layer}.{h}" for h in heads] if len(heads) > 1 else None,
+        down, across, shared_xaxes="all", shared_yaxes="all", horizontal_spacing=0.02,
+        vertical_spacing=min(0.3, 34 / each) / down, subplot_titles=[f"{layer}.{h}" for h in heads],
     )  # fmt: skip
+    position = "%{y:d}: " if trace.kept is None else ""
     for panel, values in enumerate(pattern):
         drawn.add_heatmap(
             z=values, coloraxis="coloraxis", hoverongaps=False, row=panel // across + 1, col=panel % across + 1,
-            hovertemplate=f"head {layer}.{heads[panel]}<br>query %{{y:d}}: %{{y}}<br>key %{{x:d}}: %{{x}}"
+            hovertemplate=f"head {layer}.{heads[panel]}<br>query {position}%{{y}}<br>key %{{x:d}}: %{{x}}"
             "<br>%{z:.4f}<extra></extra>",
         )  # fmt: skip
-    each = square_height(len(queries)) if across == 1 else max(200, min(420, 14 * len(queries) + 60))
-    heading = f"Attention of layer {layer}" if len(heads) > 1 else f"Attention of head {layer}.{heads[0]}"
+    facts = [
+        *source(trace.provenance),
+        f"{trace.prompts}, {trace.side} side",
+        f"prompt {prompt} of {count(len(trace.tokens), 'prompt')}",
+        f"{len(heads)} of {count(len(whole), 'head')}",
+        "rows: queries, columns: keys",
+    ]
+    dress(drawn, f"Attention of layer {layer}", facts, height=each * down + 80)
+    drawn.update_annotations(font_size=12)
     scale = colours(pattern, signed=False)
-    dress(drawn, heading, facts, height=each * down + 80)
     drawn.update_layout(
-        coloraxis={"colorscale": scale["colorscale"], "cmin": 0.0, "cmax": scale["zmax"], "colorbar": BAR}
+        margin_t=drawn.layout.margin.t + 16,
+        coloraxis={"colorscale": scale["colorscale"], "cmin": 0.0, "cmax": scale["zmax"], "colorbar": BAR},
     )
-    drawn.update_xaxes(**token_ticks(keys))
-    drawn.update_yaxes(**token_ticks(queries), autorange="reversed")
+    drawn.update_xaxes(**token_ticks(keys, room=900 // across))
+    drawn.update_yaxes(**ticks(queries, room=each), autorange="reversed")
     return drawn
+
+
+def _queries(trace: Trace, prompt: int, keys: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """The positions of the stored rows, and their labels with the names they were kept under."""
+    if trace.kept is None:
+        return np.arange(len(keys)), [token_text(key) for key in keys]
+    at = trace.kept[prompt].cpu().numpy()
+    return at, [f"{token_text(keys[i])} ({escaped(name)})" for i, name in zip(at, trace.kept_names, strict=True)]
 
 
 def _captured(trace: Trace, layer: int | None) -> int:

@@ -30,7 +30,7 @@ def draw_bars(
         text=[number(value) for value in values.tolist()], textposition="none" if interval else "auto",
         hovertext=list(hover), hoverinfo="text",
     )  # fmt: skip
-    drawn.update_yaxes(**ticks(names, size=12), autorange="reversed")
+    drawn.update_yaxes(**ticks(names, room=22 * len(names)), autorange="reversed")
     drawn.update_xaxes(title=unit, zeroline=True, zerolinecolor="#66727f")
     return drawn
 

@@ -1,7 +1,7 @@
-"""`Circuit`: a drawing. Layers upward, heads across, MLPs on the right.
+"""`Circuit`: a drawing. Layers upward, heads across, the MLP of a layer above its heads.
 
 An edge leaves its writer upward and enters its reader from below. Colour is the sign of its score, width the magnitude,
-dash the port that it enters by; hover text says all three.
+dash the port that it enters by (q on the left of a head, v on the right); hover text along it says all three.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from llmtrace.plots.style import FAINT, INK, MUTED, NEGATIVE, POSITIVE, count, f
 from llmtrace.plots.text import escaped, number
 
 DASHES = {"q": "dot", "k": "dash", "v": "solid", "": "solid"}
+ENTRIES = {"q": -1, "k": 0, "v": 1, "": 0}
 WIDTHS = (0.7, 1.3, 2.3, 3.8)  # px, by quarters of the largest magnitude
-STEPS = np.linspace(0, 1, 17)
+WIDTH = 900  # px that the heads of a layer have, about
+STEPS = np.linspace(0, 1, 25)
+TOLD = (6, 10, 14, 18)  # the steps of a curve where the pointer finds its hover text
 
 Scored = tuple[Edge, float | None]
 
@@ -30,23 +33,37 @@ def plot_circuit(circuit: Circuit, *, max_edges: int = 400) -> go.Figure:
     graph = circuit.graph
     facts = [
         *source(circuit.provenance),
-        *(f"{name} {circuit.options[name]}" for name in ("method", "metric", "selection") if name in circuit.options),
+        *(f"{name} {circuit.options[name]}" for name in ("method", "selection") if name in circuit.options),
         f"{len(edges):,} of {count(graph.n_edges, 'edge')}",
         f"{left_out:,} of smallest score not drawn" if left_out else "",
     ]
-    drawn = figure("Circuit", facts, height=max(380, min(1300, 100 * (graph.n_layers + 1))), showlegend=True)
+    spacing = layer_spacing(graph)
+    metric = circuit.options.get("metric")
+    drawn = figure(
+        f"Circuit for {metric}" if metric else "Circuit",
+        facts,
+        height=spacing * (graph.n_layers + 1) + 100,
+        showlegend=True,
+    )
     drawn.add_traces(_lines(graph, drawn_edges))
-    drawn.add_traces(_nodes(circuit, drawn_edges))
     drawn.add_trace(_hover_points(graph, drawn_edges))
+    drawn.add_traces(
+        _nodes(
+            circuit,
+            drawn_edges,
+        )
+    )
     drawn.add_traces(_legend(drawn_edges))
     columns = [str(head) for head in range(graph.n_heads)]
-    drawn.update_xaxes(**ticks(columns, size=11), title="head", range=[-0.8, graph.n_heads + 1.2])
+    drawn.update_xaxes(**ticks(columns, largest=11), title="head", range=[-0.7, graph.n_heads - 0.3])
     drawn.update_yaxes(
-        **ticks([str(layer) for layer in range(graph.n_layers)], size=11),
+        **ticks([str(layer) for layer in range(graph.n_layers)], room=spacing * graph.n_layers, largest=11),
         title="layer",
-        range=[-1.2, graph.n_layers + 0.3],
+        range=[-0.95, graph.n_layers + 0.3],
     )
-    drawn.update_layout(legend={"orientation": "h", "x": 0, "y": -0.09, "yanchor": "top", "itemclick": False})
+    drawn.update_layout(
+        legend={"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom", "itemclick": False}
+    )
     return drawn
 
 
@@ -59,6 +76,16 @@ def _ranked(circuit: Circuit) -> list[Scored]:
     return sorted(scored, key=lambda one: -abs(one[1]))
 
 
+def layer_spacing(graph: Graph) -> int:
+    """px between layers."""
+    return max(60, min(130, 2200 // (graph.n_layers + 1)))
+
+
+def node_size(graph: Graph) -> int:
+    """px across a node."""
+    return max(14, min(34, 620 // (graph.n_heads + 2), int(0.34 * layer_spacing(graph))))
+
+
 def place_of(node: Node | KvHead, graph: Graph) -> tuple[float, float]:
     """Where a node is drawn. Key-value heads stand just below the query heads of their group."""
     if isinstance(node, Head):
@@ -67,15 +94,21 @@ def place_of(node: Node | KvHead, graph: Graph) -> tuple[float, float]:
         group = graph.n_heads / graph.n_kv_heads
         return node.head * group + (group - 1) / 2, node.layer - 0.22
     if isinstance(node, Mlp):
-        return graph.n_heads + 0.4, node.layer + 0.45
-    return (graph.n_heads - 1) / 2, graph.n_layers if isinstance(node, Logits) else -0.85
+        return (graph.n_heads - 1) / 2, node.layer + 0.5
+    return (graph.n_heads - 1) / 2, graph.n_layers + 0.05 if isinstance(node, Logits) else -0.7
 
 
 def _curve(graph: Graph, edge: Edge) -> tuple[np.ndarray, np.ndarray]:
-    """An S from writer to reader. Edges straight up bow to the right, or they would run through the nodes between."""
+    """An S from writer to reader. Long edges straight up bow aside, or they would run through the nodes between."""
     (x0, y0), (x1, y1) = place_of(edge.writer, graph), place_of(edge.port.node, graph)
+    x1 += 0.32 * node_size(graph) * graph.n_heads / WIDTH * ENTRIES[edge.port.slot or ""]
     rise = y1 - y0
-    bow = 0.22 * rise if abs(x1 - x0) < 0.3 else 0.0
+    middle = (graph.n_heads - 1) / 2
+    free = 0.75 if x0 == middle and graph.n_heads % 2 else 1.25  # a head stands between MLPs where their number is odd
+    if abs(x1 - x0) < 0.3 and rise > free:
+        bow = min(0.5 * (rise - 0.5), 0.3 * max(2, graph.n_heads)) * (-1 if x0 > middle else 1)
+    else:
+        bow = 0.0
     s, r = STEPS, 1 - STEPS
     weights = (r**3, 3 * r**2 * s, 3 * r * s**2, s**3)
     xs = (x0, x0 + bow, x1 + bow, x1)
@@ -109,15 +142,14 @@ def _lines(graph: Graph, edges: list[Scored]) -> list[go.Scatter]:
 
 
 def _hover_points(graph: Graph, edges: list[Scored]) -> go.Scatter:
-    """What an edge says of itself, at the middle of its curve: lines have no hover text of their own."""
-    middles = [[axis[len(STEPS) // 2] for axis in _curve(graph, edge)] for edge, _ in edges]
+    """What an edge says of itself, along its curve: lines have no hover text of their own."""
+    curves = [_curve(graph, edge) for edge, _ in edges]
+    told = [escaped(edge) + ("" if score is None else f"<br>score {number(score, digits=4)}") for edge, score in edges]
     return go.Scatter(
-        x=[x for x, _ in middles], y=[y for _, y in middles], mode="markers", name="scores", showlegend=False,
-        marker={"size": 7, "color": [_colour(score) for _, score in edges], "opacity": 0.25},
-        hovertext=[
-            escaped(edge) + ("" if score is None else f"<br>score {number(score, digits=4)}") for edge, score in edges
-        ],
-        hoverinfo="text",
+        x=[x[step] for x, _ in curves for step in TOLD], y=[y[step] for _, y in curves for step in TOLD],
+        hovertext=[text for text in told for _ in TOLD], hoverinfo="text",
+        mode="markers", name="scores", showlegend=False,
+        marker={"size": 6, "color": [_colour(score) for _, score in edges for _ in TOLD], "opacity": 0},
     )  # fmt: skip
 
 
@@ -135,7 +167,7 @@ def _nodes(circuit: Circuit, edges: list[Scored]) -> list[go.Scatter]:
             roles[member].append(role)
     used = sorted({*outgoing, *incoming}, key=str)
     idle = [node for node in (*graph.nodes, Logits()) if node not in outgoing and node not in incoming]
-    size = max(15, min(34, 620 // (graph.n_heads + 2)))
+    size = node_size(graph)
     rest, touched = [place_of(node, graph) for node in idle], [place_of(node, graph) for node in used]
     return [
         go.Scatter(
@@ -146,7 +178,8 @@ def _nodes(circuit: Circuit, edges: list[Scored]) -> list[go.Scatter]:
         go.Scatter(
             x=[x for x, _ in touched], y=[y for _, y in touched], mode="markers+text", name="nodes", showlegend=False,
             marker={
-                "size": [size * 0.6 if isinstance(node, KvHead) else size for node in used], "color": "white",
+                "size": [size * 0.6 if isinstance(node, KvHead) else size for node in used],
+                "color": "white", "opacity": 1,
                 "line": {"color": INK, "width": 1.2},
                 "symbol": ["circle" if isinstance(node, Head | KvHead) else "square" for node in used],
             },
@@ -169,10 +202,12 @@ def _short(node: Node) -> str:
 def _legend(edges: list[Scored]) -> list[go.Scatter]:
     """What colours and dashes mean, for those that occur."""
     signs = {_colour(score) for _, score in edges}
-    slots = {edge.port.slot or "" for edge, _ in edges}
-    meanings = [(POSITIVE, "solid", "score > 0"), (NEGATIVE, "solid", "score < 0")]
-    shown = [row for row in meanings if row[0] in signs]
-    shown += [(MUTED, DASHES[slot], f"into {slot}") for slot in "qkv" if slot in slots]
+    slots = {edge.port.slot or "MLP, logits" for edge, _ in edges}
+    shown = [(POSITIVE, "solid", "score > 0"), (NEGATIVE, "solid", "score < 0")]
+    shown = [row for row in shown if row[0] in signs]
+    shown += [(MUTED, DASHES[slot], f"into {slot}") for slot in "qk" if slot in slots]
+    if straight := [slot for slot in ("v", "MLP, logits") if slot in slots]:
+        shown.append((MUTED, "solid", f"into {', '.join(straight)}"))
     return [
         go.Scatter(x=[None], y=[None], mode="lines", line={"color": colour, "dash": dash, "width": 2}, name=name)
         for colour, dash, name in shown

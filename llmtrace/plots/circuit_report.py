@@ -28,7 +28,7 @@ def plot_circuit_report(report: CircuitReport) -> go.Figure:
         f"{circuit.n_edges:,} of {count(circuit.graph.n_edges, 'edge')}",
         f"{report.ablation} ablation of the rest",
         f"95% bootstrap interval over prompts [{low:.2f}, {high:.2f}]",
-        f"mean of {count(len(chance), 'random circuit')} {chance.mean():.2f}" if len(chance) else "",
+        f"mean of {count(len(chance), 'random circuit')} {round(chance.mean(), 2) + 0.0:.2f}" if len(chance) else "",
         f"{count(outside, 'prompt')} outside the axis" if outside else "",
         *report.caveats,
     ]
@@ -38,9 +38,9 @@ def plot_circuit_report(report: CircuitReport) -> go.Figure:
         drawn.add_annotation(x=1.48, y=level, text=name, showarrow=False, xanchor="right", yanchor="bottom",
                              font={"size": 10, "color": MUTED}, row=1, col=1)  # fmt: skip
     names = ["this circuit", *(["random circuits"] if len(chance) else [])]
-    drawn.update_xaxes(**ticks(names, size=12), range=[-0.5, len(names) - 0.5], row=1, col=1)
+    drawn.update_xaxes(**ticks(names), range=[-0.5, len(names) - 0.5], row=1, col=1)
     drawn.update_yaxes(title="faithfulness", range=axis, row=1, col=1)
-    drawn.update_xaxes(**ticks([str(i) for i in range(len(per_prompt))]), title="prompt", row=1, col=2)
+    drawn.update_xaxes(**ticks([str(i) for i in range(len(per_prompt))], room=500), title="prompt", row=1, col=2)
     drawn.update_yaxes(title=escaped(report.metric), row=1, col=2)
     drawn.update_layout(legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"})
     return drawn

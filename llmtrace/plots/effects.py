@@ -35,7 +35,7 @@ def plot_effects(effects: Effects, *, top: int = 30, level: float = 0.95, seed: 
     if (grid := Grid.of(single)) is not None:
         drawn = figure(heading, facts, height=grid.height)
         values = grid.fill(dict(zip(single, mean.tolist(), strict=True)))
-        return draw_grid(drawn, grid, values, grid.texts(dict(zip(single, hover, strict=True))), unit)
+        return draw_grid(drawn, grid, values, grid.texts(dict(zip(single, hover, strict=True))))
     order = np.argsort(-np.abs(mean), kind="stable")[:top]
     facts.append("" if len(order) == len(mean) else f"largest {len(order)} of {count(len(mean), 'intervention')}")
     drawn = figure(heading, facts, height=bars_height(len(order)))

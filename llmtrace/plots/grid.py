@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from llmtrace.nodes import Bias, Embed, Head, Mlp, Node
-from llmtrace.plots.style import colours, ticks
+from llmtrace.plots.style import BAR, colours, gaps, ticks
 from llmtrace.plots.text import escaped
 
 READABLE = 14  # numbers are written into the cells of maps up to this many columns
@@ -71,18 +71,18 @@ def _column(node: Node) -> str:
     return node.name if isinstance(node, Bias) and node.name != "unembedding" else "MLP"
 
 
-def draw_grid(drawn: go.Figure, grid: Grid, values: np.ndarray, hover: list[list[str]], unit: str) -> go.Figure:
+def draw_grid(drawn: go.Figure, grid: Grid, values: np.ndarray, hover: list[list[str]]) -> go.Figure:
     """The heatmap: numbers in the cells where they fit, a rule between heads and the rest."""
     fits = len(grid.columns) <= READABLE
     drawn.add_heatmap(
-        z=values, hovertext=hover, hoverinfo="text", hoverongaps=False, xgap=1, ygap=1,
+        z=values, hovertext=hover, hoverinfo="text", hoverongaps=False, **gaps(*values.shape),
         texttemplate="%{z:.2f}" if fits else None, textfont={"size": 11} if fits else None,
-        colorbar={"title": {"text": escaped(unit), "side": "right"}, "thickness": 14, "outlinewidth": 0},
+        colorbar=BAR,
         **colours(values, signed=True),
     )  # fmt: skip
     columns = [label if i < grid.n_heads else escaped(label) for i, label in enumerate(grid.columns)]
     drawn.update_xaxes(**ticks(columns), title="head" if grid.n_heads else None)
-    drawn.update_yaxes(**ticks([escaped(row) for row in grid.rows]), title="layer")
+    drawn.update_yaxes(**ticks([escaped(row) for row in grid.rows], room=grid.height), title="layer")
     if 0 < grid.n_heads < len(grid.columns):
         drawn.add_vline(x=grid.n_heads - 0.5, line={"width": 5, "color": "white"})
     return drawn

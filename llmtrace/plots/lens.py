@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from llmtrace.influence import LensScores
-from llmtrace.plots.style import MUTED, POSITIVE, array, colours, dress, source, ticks
+from llmtrace.plots.style import BAR, MUTED, POSITIVE, array, colours, dress, gaps, source, ticks
 from llmtrace.plots.text import escaped, number, token_text
 
 READABLE = 16  # tokens are written into the cells of at most this many prompts
@@ -33,7 +33,7 @@ def plot_lens(scores: LensScores) -> go.Figure:
     )  # fmt: skip
     drawn.add_heatmap(
         z=values, text=tokens, texttemplate="%{text}" if prompts <= READABLE else None, hoverinfo="text",
-        xgap=1, ygap=1,
+        **gaps(stages, prompts),
         hovertext=[
             [
                 f"prompt {p}, {names[s]}<br>{escaped(scores.metric)} {number(values[s, p], digits=4)}"
@@ -42,15 +42,15 @@ def plot_lens(scores: LensScores) -> go.Figure:
             ]
             for s in range(stages)
         ],
-        colorbar={"title": {"text": escaped(scores.metric), "side": "right"}, "thickness": 14, "outlinewidth": 0},
+        colorbar=BAR,
         row=1, col=2, **colours(values),
     )  # fmt: skip
     facts = [*source(scores.provenance, prompts), "bars: quartiles over prompts", "cells: the token predicted there"]
     dress(drawn, f"Logit lens: {scores.metric} by stage", facts, height=max(260, 28 * stages + 90))
-    drawn.update_yaxes(**ticks(names, size=12))
+    drawn.update_yaxes(**ticks(names, room=28 * stages))
     drawn.update_yaxes(title="stage of the residual stream", row=1, col=1)
     drawn.update_xaxes(title=escaped(f"mean {scores.metric}"), zeroline=True, row=1, col=1)
-    drawn.update_xaxes(**ticks([str(p) for p in range(prompts)]), title="prompt", row=1, col=2)
+    drawn.update_xaxes(**ticks([str(p) for p in range(prompts)], room=600), title="prompt", row=1, col=2)
     return drawn
 
 

@@ -26,7 +26,7 @@ def plot_node_scores(scores: NodeScores, *, top: int = 25) -> go.Figure:
     if (grid := Grid.of(scores.nodes)) is not None:
         drawn = figure(heading, facts, height=grid.height)
         values = grid.fill(dict(zip(scores.nodes, mean.tolist(), strict=True)))
-        return draw_grid(drawn, grid, values, grid.texts(hover), unit)
+        return draw_grid(drawn, grid, values, grid.texts(hover))
     chosen = [node for node, _ in scores.top(top)]
     rows = {node: i for i, node in enumerate(scores.nodes)}
     facts.append(f"largest {len(chosen)} of {count(len(scores.nodes), 'node')}")

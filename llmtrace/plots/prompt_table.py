@@ -8,7 +8,7 @@ from llmtrace.plots.style import FAINT, count, figure, words
 from llmtrace.plots.text import escaped, token_text
 from llmtrace.prompts import PromptSet
 
-WIDTHS = {"prompt": 0.5, "text": 4.0, "corrupted_text": 4.0, "correct": 0.9, "wrong": 0.9, "group": 1.2, "tokens": 0.6}
+WIDTHS = {"prompt": 0.7, "text": 3.2, "corrupted_text": 3.2, "correct": 0.9, "wrong": 0.9, "group": 2.4, "tokens": 0.7}
 
 
 def plot_prompts(prompts: PromptSet, *, rows: int = 40) -> go.Figure:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,9 @@ figure { margin: 16px 0; padding: 8px 12px; background: #ffffff; color: #1f2933;
 .scroll { overflow-x: auto; margin: 16px 0; border: 1px solid var(--rule); border-radius: 10px;
   background: var(--card); }
 table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums; }
-th, td { padding: 6px 14px; text-align: left; border-bottom: 1px solid var(--rule); overflow-wrap: anywhere; }
+th, td { padding: 6px 14px; text-align: left; vertical-align: top; border-bottom: 1px solid var(--rule);
+  overflow-wrap: break-word; }
+.facts td:last-child { overflow-wrap: anywhere; }
 th { color: var(--muted); font-weight: 600; }
 tr:last-child td { border-bottom: 0; }
 @media print { body { background: white; } h2, figure, .scroll { break-inside: avoid; } }
@@ -91,7 +92,7 @@ def report(title: str, sections: Sequence[Section], *, provenance: Mapping[str, 
 <h1>{html.escape(title)}</h1>
 {body}
 <section><h2>Where these numbers come from</h2>
-{_table(_provenance_table(provenance))}</section>
+{_table(("fact", "value"), _facts(provenance), "facts")}</section>
 </main>
 {scripts if any(section.figure is not None for section in sections) else ""}
 </body>
@@ -113,7 +114,7 @@ def _section(section: Section) -> str:
     if section.figure is not None:
         parts.append(_figure(section.figure))
     if section.table is not None:
-        parts.append(_table(section.table))
+        parts.append(_table(list(section.table.columns), section.table.itertuples(index=False, name=None)))
     return f"<section>{''.join(parts)}</section>"
 
 
@@ -127,24 +128,28 @@ def _figure(figure: go.Figure) -> str:
     )
 
 
-def _table(table: pd.DataFrame) -> str:
-    drawn = table.to_html(index=False, escape=True, border=0, na_rep="–", float_format=lambda value: f"{value:.4g}")
-    return f'<div class="scroll">{drawn}</div>'
+def _table(columns: Sequence[object], rows: Iterable[Sequence[object]], kind: str = "") -> str:
+    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in columns)
+    body = "\n".join(f"<tr>{''.join(f'<td>{html.escape(_plain(v))}</td>' for v in row)}</tr>" for row in rows)
+    return f'<div class="scroll {kind}"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
 
 
-def _provenance_table(provenance: Mapping[str, Any]) -> pd.DataFrame:
+def _facts(provenance: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """One row per fact; nested facts (flags, versions) as `flags: fold_ln`."""
-    rows: list[tuple[str, str]] = []
     for name, value in provenance.items():
         if isinstance(value, Mapping):
-            rows += [(f"{name}: {inner}", _plain(what)) for inner, what in value.items()]
+            yield from ((f"{name}: {inner}", what) for inner, what in value.items())
         else:
-            rows.append((name, _plain(value)))
-    return pd.DataFrame(rows, columns=["fact", "value"])
+            yield name, value
 
 
 def _plain(value: Any) -> str:
-    return "unknown" if value is None else value if isinstance(value, str) else json.dumps(value, default=str)
+    """A value as a reader wants it: four digits, true and false, a dash for what is missing."""
+    if value is None or value is pd.NA or value != value:
+        return "–"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _hash(script: str) -> str:

@@ -6,6 +6,7 @@ readers tell both apart. Colour never stands alone: every value is in the hover 
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +21,8 @@ INK, MUTED, FAINT = "#1f2933", "#66727f", "#d5dae0"
 NEGATIVE, POSITIVE = "#b2182b", "#2166ac"  # the ends of RdBu
 DIVERGING, SHARES = "RdBu", "Viridis"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-LABEL_LIMIT = 320  # axes of more tokens than this carry every n-th label
+BAR = {"thickness": 14, "outlinewidth": 0, "lenmode": "pixels", "len": 220, "y": 1, "yanchor": "top"}  # colour bars
+PITCH = 7  # px that a label needs at least; where they have less, only every n-th is written
 
 
 def array(values: Tensor) -> np.ndarray:
@@ -47,9 +49,8 @@ def figure(heading: str, facts: Sequence[str], *, height: int, **layout: Any) ->
 
 
 def dress(drawn: go.Figure, heading: str, facts: Sequence[str], *, height: int, **layout: Any) -> go.Figure:
-    lines = textwrap.wrap(
-        "  ·  ".join(fact.replace(" ", "\xa0") for fact in facts if fact), 110, break_long_words=False
-    )
+    whole = "  ·  ".join(fact.replace(" ", "\xa0") for fact in facts if fact)
+    lines = [line.strip(" ·") for line in textwrap.wrap(whole, 120, break_long_words=False)]
     top = 64 + 17 * max(0, len(lines) - 1)
     drawn.update_layout(
         template="plotly_white",
@@ -84,21 +85,27 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def ticks(labels: Sequence[str], *, size: float | None = None, at: Sequence[float] | None = None) -> dict[str, Any]:
-    """A numeric axis with tick text (already escaped).
+def ticks(labels: Sequence[str], *, room: int = 900, largest: float = 12) -> dict[str, Any]:
+    """A numeric axis with tick text (already escaped), for an axis of about `room` px.
 
     Never a category axis: plotly merges equal category labels silently, and prompts repeat tokens. Labels shrink as
-    they become many, and over `LABEL_LIMIT` of them only every n-th is written.
+    they become many; where even small ones would overlap, every n-th is written and the cells between stay.
     """
-    places = list(range(len(labels))) if at is None else list(at)
-    step = 1 + (len(places) - 1) // LABEL_LIMIT if places else 1
-    small = max(5.0, min(12.0, 760 / max(1, len(places))))
+    pitch = room / max(1, len(labels))
+    step = math.ceil(PITCH / pitch) if pitch < PITCH else 1
     return {
-        "type": "linear", "tickmode": "array", "tickvals": places[::step], "ticktext": list(labels)[::step],
-        "tickfont": {"size": size or small}, "showgrid": False,
+        "type": "linear", "tickmode": "array", "tickvals": list(range(0, len(labels), step)),
+        "ticktext": list(labels)[::step], "tickfont": {"size": max(6.0, min(largest, 0.85 * pitch * step))},
+        "showgrid": False,
     }  # fmt: skip
 
 
-def token_ticks(labels: Sequence[str]) -> dict[str, Any]:
+def token_ticks(labels: Sequence[str], *, room: int = 900) -> dict[str, Any]:
     """An axis of tokens."""
-    return ticks([token_text(label) for label in labels])
+    return ticks([token_text(label) for label in labels], room=room)
+
+
+def gaps(rows: int, columns: int) -> dict[str, int]:
+    """White lines between the cells of a heatmap, while cells are large enough to spare them."""
+    line = int(max(rows, columns) <= 48)
+    return {"xgap": line, "ygap": line}

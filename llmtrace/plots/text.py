@@ -24,4 +24,4 @@ def token_text(token: str, *, limit: int = 24) -> str:
 
 def number(value: float, *, digits: int = 3) -> str:
     """Signed, short, with a true minus sign."""
-    return f"{value:+.{digits}g}".replace("-", "−")
+    return f"{value:+#.{digits}g}".rstrip(".").replace("-", "−")

@@ -7,10 +7,9 @@ import plotly.graph_objects as go
 
 from llmtrace.errors import InputError
 from llmtrace.influence import SourceScores, TokenInfluence
-from llmtrace.plots.style import array, colours, count, figure, source, ticks, token_ticks, words
+from llmtrace.plots.grid import READABLE
+from llmtrace.plots.style import BAR, array, colours, count, figure, gaps, source, ticks, token_ticks, words
 from llmtrace.plots.text import escaped
-
-BAR = {"thickness": 14, "outlinewidth": 0}
 
 
 def require_prompt(prompt: int, prompts: int) -> None:
@@ -18,22 +17,22 @@ def require_prompt(prompt: int, prompts: int) -> None:
         raise InputError(f"Expected a prompt from 0 to {prompts - 1}, got {prompt}.")
 
 
-def causal(values: np.ndarray) -> np.ndarray:
-    """`values` [... target source] with the cells above the diagonal blank where all of them are 0 (a causal model)."""
-    rows, columns = values.shape[-2:]
-    above = np.triu(np.ones((rows, columns), dtype=bool), 1)
-    return values if rows != columns or np.any(values[..., above]) else np.where(above, np.nan, values)
+def causal(values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """`values` [... target source], blank where a source comes after its target (`at`) if all of those are 0."""
+    later = np.arange(values.shape[-1]) > at[:, None]
+    return values if np.any(values[..., later]) else np.where(later, np.nan, values)
 
 
 def square_height(rows: int) -> int:
-    return int(max(300, min(1500, 20 * rows + 130)))
+    return int(max(300, min(1100, 20 * rows + 130)))
 
 
 def plot_token_influence(influence: TokenInfluence, *, prompt: int = 0) -> go.Figure:
     """One prompt: each row is a target token, each column a source it takes from. Read rows from the left."""
     require_prompt(prompt, len(influence.values))
     labels = influence.labels[prompt]
-    values = causal(array(influence.values[prompt]))
+    values = array(influence.values[prompt])
+    values = causal(values, np.arange(len(values)))
     where = "all layers" if influence.layer is None else f"layer {influence.layer}"
     facts = [
         *source(influence.provenance),
@@ -42,15 +41,24 @@ def plot_token_influence(influence: TokenInfluence, *, prompt: int = 0) -> go.Fi
     ]
     drawn = figure(f"{words(influence.method).capitalize()}, {where}", facts, height=square_height(len(labels)))
     drawn.add_heatmap(
-        z=values, hoverongaps=False, colorbar=BAR, xgap=1, ygap=1, **colours(values),
+        z=values, hoverongaps=False, colorbar=BAR, **gaps(*values.shape), **colours(values),
         hovertemplate="target %{y:d}: %{y}<br>source %{x:d}: %{x}<br>%{z:.4g}<extra></extra>",
     )  # fmt: skip
     drawn.update_xaxes(**token_ticks(labels), title="source token")
-    drawn.update_yaxes(**token_ticks(labels), title="target token", autorange="reversed")
+    drawn.update_yaxes(
+        **token_ticks(labels, room=square_height(len(labels)) - 60), title="target token", autorange="reversed"
+    )
     return drawn
 
 
-def plot_source_scores(scores: SourceScores, *, prompt: int = 0, top: int = 24) -> go.Figure:
+def _worth_saying(values: np.ndarray) -> list[list[str]]:
+    """Numbers for the cells of small maps; next to nothing stays unwritten."""
+    least = 0.02 * np.abs(values).max(initial=0.0)
+    fits = values.shape[1] <= READABLE
+    return [[f"{value:.2f}" if fits and abs(value) > least else "" for value in row] for row in values.tolist()]
+
+
+def plot_source_scores(scores: SourceScores, *, prompt: int = 0, top: int = 16) -> go.Figure:
     """One prompt: the `top` heads by their largest source, and which token each head's score came from."""
     heads, prompts, _ = scores.values.shape
     require_prompt(prompt, prompts)
@@ -65,10 +73,14 @@ def plot_source_scores(scores: SourceScores, *, prompt: int = 0, top: int = 24) 
     heading = f"{words(scores.method).capitalize()} of {scores.metric}"
     drawn = figure(heading, facts, height=square_height(len(order)))
     drawn.add_heatmap(
-        z=values[order], xgap=1, ygap=1, **colours(values, signed=True),
-        colorbar={"title": {"text": escaped(scores.metric), "side": "right"}, **BAR},
+        z=values[order], **gaps(*values[order].shape), **colours(values, signed=True),
+        colorbar=BAR, text=_worth_saying(values[order]), texttemplate="%{text}", textfont={"size": 10},
         hovertemplate="head %{y}<br>source %{x:d}: %{x}<br>%{z:+.4g}<extra></extra>",
     )  # fmt: skip
     drawn.update_xaxes(**token_ticks(labels), title="source token")
-    drawn.update_yaxes(**ticks([escaped(scores.nodes[i].label) for i in order]), title="head", autorange="reversed")
+    drawn.update_yaxes(
+        **ticks([escaped(scores.nodes[i].label) for i in order], room=20 * len(order)),
+        title="head",
+        autorange="reversed",
+    )
     return drawn
