@@ -11,8 +11,8 @@
     evaluate    llmtrace.cli.evaluate    PromptRow               faithfulness, low, high, median, random, ...
     demo        llmtrace.cli.demo        DemoRow                 prediction, rank correlations, circuit, faithfulness
 
-`json_schema("ablate")` is the JSON Schema of that command's document. A reader of version 1 can rely on these fields; new
-ones may be added within a version, none is renamed or dropped. A number that does not exist is null.
+`json_schema("ablate")` is the JSON Schema of that command's document. A reader of version 1 can rely on these fields:
+new ones may be added within a version, none is renamed or dropped. A number that does not exist is null.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Row(BaseModel):
 
 
 class ModelRow(Row):
-    """A name that `load` takes. `official` is what the name stands for, `embedded` whether it comes with the package."""
+    """A name that `load` takes. `official`: what it stands for; `embedded`: it comes with the package."""
 
     name: str
     official: str

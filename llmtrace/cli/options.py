@@ -48,7 +48,9 @@ Source = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table (cli/documents.py).")]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", metavar="FOLDER", help="Write the result into this new folder; it appears whole or not at all."),
+    typer.Option(
+        "--out", metavar="FOLDER", help="Write the result into this new folder; it appears whole or not at all."
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Let --out replace a folder that llmtrace wrote before.")]
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where the model runs.")]
@@ -63,7 +65,9 @@ Task = Annotated[
 N = Annotated[int | None, typer.Option("-n", help="How many prompts to make.  [default: 16]")]
 Corruption = Annotated[
     str | None,
-    typer.Option("--corruption", metavar=one_of(CORRUPTIONS), help="What the other run reads instead (ioi).  [default: abc]"),
+    typer.Option(
+        "--corruption", metavar=one_of(CORRUPTIONS), help="What the other run reads instead (ioi).  [default: abc]"
+    ),
 ]
 File = Annotated[
     Path | None,
@@ -75,7 +79,9 @@ File = Annotated[
 ]
 Texts = Annotated[
     list[str] | None,
-    typer.Option("--prompt", metavar="TEXT", help="A prompt as it stands, without answers; may be given several times."),
+    typer.Option(
+        "--prompt", metavar="TEXT", help="A prompt as it stands, without answers; may be given several times."
+    ),
 ]
 MetricName = Annotated[
     str | None,

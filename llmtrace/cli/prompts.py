@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ KNOWN = "known"  # the pair of prompts under which a hand-built model's circuit 
 
 @dataclass(frozen=True)
 class Asked:
-    """One of: texts as they stand, a file of pairs, or a task (ioi where nothing is said) with n, corruption and seed."""
+    """One of: texts as they stand, a file of pairs, or a task (default: ioi) with n, corruption and seed."""
 
     task: str | None = None
     n: int | None = None
@@ -31,7 +31,9 @@ class Asked:
         given = {"--prompt": bool(self.texts), "--prompts": self.file is not None, "--task": self.task is not None}
         both = [option for option, here in given.items() if here]
         if len(both) > 1:
-            raise InputError(f"Expected one of --prompt, --prompts and --task, got {' and '.join(both)}; leave one out.")
+            raise InputError(
+                f"Expected one of --prompt, --prompts and --task, got {' and '.join(both)}; leave one out."
+            )
         made = {"-n": self.n, "--corruption": self.corruption}
         for option, value in made.items():
             if value is not None and both and both != ["--task"]:
@@ -52,13 +54,19 @@ class Asked:
         task = self.task or (KNOWN if pair else "ioi")
         if task == KNOWN and pair:
             if self.n is not None or self.corruption is not None:
-                raise InputError(f"{source} has one known pair of prompts, so -n and --corruption mean nothing; leave them out.")
+                raise InputError(
+                    f"{source} has one known pair of prompts, so -n and --corruption mean nothing; leave them out."
+                )
             return from_pairs(model, [pair], name=f"{source}, known circuit")
         if task not in tasks:
             raise NotFoundError(f"Expected a task, one of {', '.join(tasks)}; got {task!r}.{did_you_mean(task, tasks)}")
         options: dict[str, Any] = {} if self.corruption is None else {"corruption": self.corruption}
         prompts: PromptSet = MAKERS[task](model, n=16 if self.n is None else self.n, seed=self.seed, **options)
         return prompts
+
+    def make_with(self, model: TraceModel, source: str, *, seed: int) -> PromptSet:
+        """Other prompts of the same kind."""
+        return replace(self, seed=seed).make(model, source)
 
     def flags(self, *, seed: int | None = None) -> str:
         """As typed, with a leading space; nothing for defaults."""

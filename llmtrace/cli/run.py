@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmtrace.cli.options import UNITS
 from llmtrace.cli.prompts import Asked
-from llmtrace.cli.screen import Screen, working
+from llmtrace.cli.screen import Next, Screen, working
 from llmtrace.errors import InputError
 from llmtrace.files import atomic_folder, read_json, write_text
 
@@ -60,7 +60,7 @@ class Run:
         self,
         rows: Sequence[Any],
         *,
-        show: Callable[[Screen], None],
+        show: Callable[[Screen], list[Next]],
         model: TraceModel | None = None,
         prompts: PromptSet | None = None,
         metric: str | None = None,
@@ -101,9 +101,11 @@ class Run:
             sys.stdout.write(document.model_dump_json() + "\n")
             return
         screen = Screen()
-        show(screen)
+        commands = show(screen)
         if self.out is not None:
-            screen.say(f"\nWritten to {self.out}: {', '.join(document.files)}")
+            screen.heading(f"Written to {self.out}")
+            screen.say(", ".join(document.files) + f"; open {self.out / REPORT} in a browser for the figures")
+        screen.next(commands)
 
 
 def require_free(out: Path, *, overwrite: bool) -> None:
@@ -111,7 +113,9 @@ def require_free(out: Path, *, overwrite: bool) -> None:
     if not out.exists():
         return
     if not overwrite:
-        raise InputError(f"Expected a new folder for --out, but {str(out)!r} exists; choose another or add --overwrite.")
+        raise InputError(
+            f"Expected a new folder for --out, but {str(out)!r} exists; choose another or add --overwrite."
+        )
     ours = (out / RESULT).is_file() and str(read_json(out / RESULT).get("kind")).startswith("llmtrace.cli.")
     if not ours:
         raise InputError(

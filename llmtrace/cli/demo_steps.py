@@ -1,0 +1,155 @@
+"""The steps of the demo, each a call of the package; what they found, in one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+import torch
+
+from llmtrace.circuits import Circuit, CircuitReport, eap, evaluate, select
+from llmtrace.cli.documents import DemoRow
+from llmtrace.cli.run import Run
+from llmtrace.cli.screen import Stages
+from llmtrace.influence import NodeScores, direct_logit_attribution
+from llmtrace.interventions import Effects, ablate, path_patch
+from llmtrace.models import Architecture, TraceModel, describe, logits, token_labels
+from llmtrace.prompts import PromptSet
+from llmtrace.signals import Trace, capture
+
+SIZES = (50, 100, 150, 200, 300, 400)
+ENOUGH = 0.9  # the smallest circuit that is this faithful on the prompts that chose it
+MATTERS = 0.05  # of the clean metric: what a score or a test must move to count
+SHOWN_TOKENS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    model: TraceModel
+    prompts: PromptSet
+    held_out: PromptSet
+    prediction: list[tuple[str, float]]  # tokens after the first prompt, most probable first
+    trace: Trace
+    scores: NodeScores
+    paths: Effects
+    ablation: Effects
+    sizes: list[tuple[int, float]]  # edges, faithfulness on the prompts that chose them
+    report: CircuitReport  # on held-out prompts
+
+    enough = ENOUGH
+
+    @property
+    def arch(self) -> Architecture:
+        return describe(self.model)
+
+    @property
+    def circuit(self) -> Circuit:
+        return self.report.circuit
+
+    @property
+    def metric(self) -> str:
+        return self.scores.metric
+
+    @property
+    def clean(self) -> float:
+        return self.ablation.before.mean().item()
+
+    @property
+    def threshold(self) -> float:
+        return MATTERS * abs(self.clean)
+
+    @property
+    def right(self) -> int:
+        """On how many prompts the right name beats the wrong one."""
+        return int((self.ablation.before > 0).sum())
+
+    @cached_property
+    def rows(self) -> list[DemoRow]:
+        """Every head, highest score first (by magnitude)."""
+        low, high = (bound.tolist() for bound in self.ablation.interval(seed=self.prompts.seed or 0))
+        patched, ablated = self.paths.mean().tolist(), self.ablation.mean().tolist()
+        rows = []
+        for i, (head,) in enumerate(self.ablation.nodes):
+            score = self.scores.of(head).mean().item()
+            tested = abs(ablated[i]) >= self.threshold and (low[i] > 0) == (high[i] > 0)
+            verdict = self._verdict(score, ablated[i], tested, abs(patched[i]) >= self.threshold)
+            rows.append(
+                DemoRow(head=str(head), direct_attribution=score, path_patching=patched[i], mean_ablation=ablated[i],
+                        mean_ablation_low=low[i], mean_ablation_high=high[i], verdict=verdict)
+            )  # fmt: skip
+        return sorted(rows, key=lambda row: -abs(row.direct_attribution))
+
+    def _verdict(self, score: float, change: float, tested: bool, patched: bool) -> str:
+        """Removing what pushes the answer up must bring the metric down."""
+        claimed = abs(score) >= self.threshold
+        if claimed and tested:
+            return "confirmed" if (score > 0) == (change < 0) else "opposite sign"
+        if tested:
+            return f"missed by the score: acts through {'MLPs' if patched else 'later heads'}"
+        return "not confirmed" if claimed else "-"
+
+    @cached_property
+    def rank_correlation(self) -> dict[str, float]:
+        """Spearman, over heads, of the score with what each test takes away (+1: the same order)."""
+        frame = pd.DataFrame([row.model_dump() for row in self.rows])
+        tests = ("path_patching", "mean_ablation")
+        return {test: frame["direct_attribution"].corr(-frame[test], method="spearman") for test in tests}
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        low, high = self.report.interval()
+        return {
+            "prediction": [{"token": token, "probability": p} for token, p in self.prediction],
+            "clean": self.clean,
+            "right": self.right,
+            "rank_correlation": self.rank_correlation,
+            "sizes_tried": [{"edges": edges, "faithfulness": value} for edges, value in self.sizes],
+            "edges": self.circuit.n_edges,
+            "edges_of_model": self.circuit.graph.n_edges,
+            "held_out": {"n": len(self.held_out), "seed": self.held_out.seed},
+            "faithfulness": self.report.faithfulness,
+            "low": low,
+            "high": high,
+            "random": self.report.random_faithfulness.tolist(),
+        }
+
+
+def find(run: Run) -> Findings:
+    """Eight stages; about 15 s on two cores, half of it the import of TransformerLens."""
+    stages = Stages(8)
+    seed = run.asked.seed
+    with stages.stage("loading tiny-english"):
+        model = run.load()
+        prompts = run.prompts(model)
+        other = run.asked.make_with(model, run.source, seed=seed + 1)
+        held_out = other[[i for i, text in enumerate(other.texts) if text not in prompts.texts]]
+    with stages.stage("predicting"):
+        prediction = _prediction(model, prompts)
+    with stages.stage("capturing attention"):
+        trace = capture(model, prompts, what="pattern")
+    with stages.stage("scoring heads: direct logit attribution"):
+        scores = direct_logit_attribution(model, prompts)
+    with stages.stage("testing: path patching"):
+        paths = path_patch(model, prompts)
+    with stages.stage("testing: mean ablation"):
+        ablation = ablate(model, prompts, describe(model).heads, mode="mean")
+    with stages.stage("discovering the circuit"):
+        edges = eap(model, prompts)
+        sizes: list[tuple[int, float]] = []
+        for size in SIZES:
+            circuit = select(edges, size)
+            sizes.append((circuit.n_edges, evaluate(model, circuit, prompts, n_random=0).faithfulness))
+            if sizes[-1][1] >= ENOUGH:
+                break
+    with stages.stage("evaluating it on held-out prompts"):
+        report = evaluate(model, circuit, held_out, seed=seed)
+    return Findings(model, prompts, held_out, prediction, trace, scores, paths, ablation, sizes, report)
+
+
+def _prediction(model: TraceModel, prompts: PromptSet) -> list[tuple[str, float]]:
+    with torch.no_grad():
+        after = logits(model, prompts.clean[:1])[0, prompts.positions["END"][0]].softmax(-1)
+    best = after.topk(SHOWN_TOKENS)
+    return list(zip(token_labels(model, best.indices[None])[0], best.values.tolist(), strict=True))

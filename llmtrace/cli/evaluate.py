@@ -1,0 +1,116 @@
+"""`llmtrace evaluate`: does the circuit do alone what the model does?"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmtrace.cli.discover import CIRCUIT
+from llmtrace.cli.options import (
+    UNITS,
+    Corruption,
+    Device,
+    Dtype,
+    File,
+    Json,
+    MetricName,
+    N,
+    Out,
+    Overwrite,
+    Seed,
+    Source,
+    Task,
+)
+from llmtrace.cli.prompts import Asked, described
+from llmtrace.cli.run import Run
+
+if TYPE_CHECKING:
+    from llmtrace.cli.screen import Next, Screen
+    from llmtrace.plots import Section
+
+
+def evaluate(
+    model: Source,
+    circuit: Annotated[
+        Path, typer.Argument(metavar="CIRCUIT", help="circuit.json, or the folder that discover or demo wrote.")
+    ],
+    ablation: Annotated[
+        str, typer.Option("--ablation", metavar="resample|zero|mean", help="What the edges outside the circuit carry.")
+    ] = "resample",
+    n_random: Annotated[
+        int, typer.Option("--n-random", min=0, help="Random circuits of the same size to compare.")
+    ] = 10,
+    metric: MetricName = None,
+    prompts: File = None,
+    task: Task = None,
+    n: N = None,
+    corruption: Corruption = None,
+    json: Json = False,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    seed: Seed = 0,
+) -> None:
+    """Run only the circuit and measure how much of the model's behaviour is left (faithfulness)."""
+    asked = Asked(task, n, corruption, prompts, seed=seed)
+    options = {"circuit": str(circuit), "ablation": ablation, "n_random": n_random, "metric": metric}
+    run = Run("evaluate", model, json, out, overwrite, device, dtype, asked, options)
+
+    from llmtrace import circuits
+
+    found = circuits.Circuit.load(circuit / CIRCUIT if circuit.is_dir() else circuit)
+    traced = run.load()
+    chosen = run.prompts(traced)
+    report = circuits.evaluate(traced, found, chosen, metric=metric, ablation=ablation, n_random=n_random, seed=seed)  # type: ignore[arg-type]
+
+    from llmtrace.cli.documents import PromptRow
+
+    by_prompt = zip(report.alone.tolist(), report.model.tolist(), report.empty.tolist(), strict=True)
+    rows = [PromptRow(prompt=i, circuit=c, model=m, empty=e) for i, (c, m, e) in enumerate(by_prompt)]
+    low, high = report.interval()
+    chance = report.random_faithfulness.tolist()
+    summary = {
+        "edges": found.n_edges, "edges_of_model": found.graph.n_edges, "faithfulness": report.faithfulness, "low": low,
+        "high": high, "quartiles": report.quartiles, "random": chance, "circuit": report.alone.mean().item(),
+        "model": report.model.mean().item(), "empty": report.empty.mean().item(), "caveats": list(report.caveats),
+    }  # fmt: skip
+    made = chosen.seed is not None
+    same_seed = made and found.options.get("seed") == seed
+
+    def show(screen: Screen) -> list[Next]:
+        unit = UNITS.get(report.metric, "its own unit")
+        screen.say(
+            f"{found.n_edges:,} of {found.graph.n_edges:,} edges of {report.provenance['model']}, {described(chosen)}, "
+            f"{ablation} ablation of the rest\n"
+        )
+        screen.table(
+            [report.metric, f"mean in {unit}"],
+            [["whole model", summary["model"]], ["circuit alone", summary["circuit"]], ["no edge", summary["empty"]]],
+        )
+        screen.say(f"\nfaithfulness {report.faithfulness:.2f}, 95 % interval over prompts [{low:.2f}, {high:.2f}]")
+        if chance:
+            screen.say(f"{len(chance)} random circuits of the same size: {min(chance):.2f} to {max(chance):.2f}")
+        screen.say("0 is no edge, 1 the whole model; above 1 the circuit lacks what holds the model back.")
+        for caveat in report.caveats:
+            screen.say(f"Caution: {caveat}.")
+        if same_seed:
+            screen.say(
+                f"Caution: seed {seed} also made the prompts that chose this circuit; another --seed is a fairer test."
+            )
+        other, twice = shlex.quote(str(circuit)), min(2 * found.n_edges, found.graph.n_edges)
+        next_seed = seed + 1 if made else None
+        return [
+            (run.again("evaluate", f" {other} --ablation mean", seed=next_seed), "another kind of absence"),
+            (run.again("discover", f" --n-edges {twice} --out larger-circuit"), "a circuit of twice the edges"),
+        ]
+
+    def sections() -> list[Section]:
+        from llmtrace.plots import Section, plot
+
+        return [Section("Faithfulness", f"{report!r}; {described(chosen)}.", figure=plot(report))]
+
+    run.finish(rows, show=show, model=traced, prompts=chosen, metric=report.metric, summary=summary, sections=sections)
