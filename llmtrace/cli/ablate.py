@@ -33,7 +33,8 @@ def ablate(
     model: Source,
     mode: Annotated[str, typer.Option("--mode", metavar=one_of(MODES), help="What takes the node's place.")] = "mean",
     nodes: Annotated[
-        str | None, typer.Option("--nodes", help="Such as 9.6,m3.  [default: every head and MLP, one at a time]")
+        str | None,
+        typer.Option("--nodes", metavar="NODES", help="Such as 9.6,m3.  [default: every head and MLP, one at a time]"),
     ] = None,
     together: Annotated[bool, typer.Option("--together", help="All nodes at once instead of one at a time.")] = False,
     metric: MetricName = None,
@@ -49,7 +50,10 @@ def ablate(
     dtype: Dtype = "float32",
     seed: Seed = 0,
 ) -> None:
-    """Remove heads and MLPs and see what the answer loses; everything downstream may react."""
+    """Remove heads and MLPs: what is lost?
+
+    Each node in turn, or all together, becomes zero, a mean or its corrupted self; everything downstream may react.
+    """
     options = {"mode": mode, "nodes": nodes, "together": together, "metric": metric}
     targets = parse_nodes("--nodes", nodes)
     run = Run(

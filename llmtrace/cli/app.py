@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
 import typer
@@ -63,6 +62,8 @@ for command in (demo, models, trace, influence, ablate, paths, discover, evaluat
 
 def _version(asked: bool) -> None:
     if asked:
+        from importlib.metadata import PackageNotFoundError, version
+
         try:
             found = version("llmtrace-interp")
         except PackageNotFoundError:  # a source tree on PYTHONPATH

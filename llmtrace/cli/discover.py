@@ -40,7 +40,8 @@ def discover(
     model: Source,
     method: Annotated[str, typer.Option("--method", metavar=one_of(DISCOVERY), help="How edges are scored.")] = "eap",
     n_edges: Annotated[
-        int | None, typer.Option("--n-edges", help="Size of the circuit.  [default: a tenth of the model's edges]")
+        int | None,
+        typer.Option("--n-edges", metavar="N", help="Size of the circuit.  [default: a tenth of the model's edges]"),
     ] = None,
     selection: Annotated[
         str, typer.Option("--selection", metavar=one_of(SELECTIONS), help="How edges are chosen by score.")
@@ -58,7 +59,10 @@ def discover(
     dtype: Dtype = "float32",
     seed: Seed = 0,
 ) -> None:
-    """Score every edge between heads, MLPs and logits, and keep the best as a circuit (FOLDER/circuit.json)."""
+    """Find the circuit: which edges carry it.
+
+    Scores every edge between heads, MLPs and logits and keeps the best; with --out as FOLDER/circuit.json.
+    """
     asked = Asked(task, n, corruption, prompts, seed=seed)
     options = {"method": method, "n_edges": n_edges, "selection": selection, "metric": metric}
     run = Run("discover", model, json, out, overwrite, device, dtype, asked, options)

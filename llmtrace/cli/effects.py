@@ -53,10 +53,7 @@ def finish_effects(
         screen.say(f"{effects.metric} in {unit}: clean run {before:.3f}{other}\n")
         screen.table(
             ["node", "change", "low", "high", "share"],
-            [
-                [effects.labels[i], change[i], low[i], high[i], None if share[i] is None else f"{share[i]:.0%}"]
-                for i in order[:top]
-            ],
+            [[effects.labels[i], change[i], low[i], high[i], _percent(share[i])] for i in order[:top]],
         )
         if len(order) > top:
             screen.say(f"... the largest {top} of {len(order)}; --top shows more.")
@@ -80,6 +77,10 @@ def finish_effects(
         summary={"method": effects.method, "before": before, "corrupted": corrupted, "passes": effects.passes},
         sections=sections,
     )
+
+
+def _percent(share: float | None) -> str | None:
+    return None if share is None else f"{round(share, 2) + 0.0:.0%}"
 
 
 def _shares(effects: Effects) -> list[float] | list[None]:

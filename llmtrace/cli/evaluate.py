@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,10 +26,13 @@ from llmtrace.cli.options import (
 )
 from llmtrace.cli.prompts import Asked, described
 from llmtrace.cli.run import Run
+from llmtrace.cli.screen import decimals
 
 if TYPE_CHECKING:
     from llmtrace.cli.screen import Next, Screen
     from llmtrace.plots import Section
+
+MEANS = {"whole model": "model", "circuit alone": "circuit", "no edge": "empty"}
 
 
 def evaluate(
@@ -41,7 +44,7 @@ def evaluate(
         str, typer.Option("--ablation", metavar="resample|zero|mean", help="What the edges outside the circuit carry.")
     ] = "resample",
     n_random: Annotated[
-        int, typer.Option("--n-random", min=0, help="Random circuits of the same size to compare.")
+        int, typer.Option("--n-random", min=0, metavar="N", help="Random circuits of the same size to compare.")
     ] = 10,
     metric: MetricName = None,
     prompts: File = None,
@@ -55,7 +58,10 @@ def evaluate(
     dtype: Dtype = "float32",
     seed: Seed = 0,
 ) -> None:
-    """Run only the circuit and measure how much of the model's behaviour is left (faithfulness)."""
+    """Run only a circuit: how faithful is it?
+
+    Every other edge carries an ablated value; faithfulness is how much of the model's behaviour is left.
+    """
     asked = Asked(task, n, corruption, prompts, seed=seed)
     options = {"circuit": str(circuit), "ablation": ablation, "n_random": n_random, "metric": metric}
     run = Run("evaluate", model, json, out, overwrite, device, dtype, asked, options)
@@ -72,8 +78,8 @@ def evaluate(
     by_prompt = zip(report.alone.tolist(), report.model.tolist(), report.empty.tolist(), strict=True)
     rows = [PromptRow(prompt=i, circuit=c, model=m, empty=e) for i, (c, m, e) in enumerate(by_prompt)]
     low, high = report.interval()
-    chance = report.random_faithfulness.tolist()
-    summary = {
+    chance = report.random_faithfulness.tolist() if n_random else []
+    summary: dict[str, Any] = {
         "edges": found.n_edges, "edges_of_model": found.graph.n_edges, "faithfulness": report.faithfulness, "low": low,
         "high": high, "quartiles": report.quartiles, "random": chance, "circuit": report.alone.mean().item(),
         "model": report.model.mean().item(), "empty": report.empty.mean().item(), "caveats": list(report.caveats),
@@ -89,11 +95,16 @@ def evaluate(
         )
         screen.table(
             [report.metric, f"mean in {unit}"],
-            [["whole model", summary["model"]], ["circuit alone", summary["circuit"]], ["no edge", summary["empty"]]],
+            [[name, decimals(summary[run])] for name, run in MEANS.items()],
         )
-        screen.say(f"\nfaithfulness {report.faithfulness:.2f}, 95 % interval over prompts [{low:.2f}, {high:.2f}]")
+        screen.say(
+            f"\nFaithfulness {decimals(report.faithfulness)}, 95 % interval over prompts {decimals(low)} to "
+            f"{decimals(high)}."
+        )
         if chance:
-            screen.say(f"{len(chance)} random circuits of the same size: {min(chance):.2f} to {max(chance):.2f}")
+            screen.say(
+                f"{len(chance)} random circuits of the same size: {decimals(min(chance))} to {decimals(max(chance))}."
+            )
         screen.say("0 is no edge, 1 the whole model; above 1 the circuit lacks what holds the model back.")
         for caveat in report.caveats:
             screen.say(f"Caution: {caveat}.")

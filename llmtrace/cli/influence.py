@@ -42,10 +42,18 @@ def influence(
         str, typer.Option("--method", metavar=one_of(METHODS), help="How influence is scored.")
     ] = METHODS[0],
     metric: MetricName = None,
-    layer: Annotated[int | None, typer.Option("--layer", help="For raw_attention and value_weighted_norms.")] = None,
-    head: Annotated[int | None, typer.Option("--head", help="For raw_attention.  [default: mean of the layer]")] = None,
-    layers: Annotated[str | None, typer.Option("--layers", help="For neuron_attribution: such as 0,2-4.")] = None,
-    heads: Annotated[str | None, typer.Option("--heads", help="For source_token_attribution: such as 9.6,9.9.")] = None,
+    layer: Annotated[
+        int | None, typer.Option("--layer", metavar="L", help="For raw_attention and value_weighted_norms.")
+    ] = None,
+    head: Annotated[
+        int | None, typer.Option("--head", metavar="H", help="For raw_attention.  [default: mean of the layer]")
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option("--layers", metavar="LAYERS", help="For neuron_attribution: such as 0,2-4.")
+    ] = None,
+    heads: Annotated[
+        str | None, typer.Option("--heads", metavar="HEADS", help="For source_token_attribution: such as 9.6,9.9.")
+    ] = None,
     top: Top = 10,
     prompt: Texts = None,
     prompts: File = None,
@@ -59,7 +67,10 @@ def influence(
     dtype: Dtype = "float32",
     seed: Seed = 0,
 ) -> None:
-    """Score what matters for the answer: nodes, neurons, source tokens, layers, attention."""
+    """Score what pushes the answer, from one pass.
+
+    By node, neuron, source token, layer or attention. A score is a claim: llmtrace ablate and paths test it.
+    """
     taken = {
         "metric": metric, "layer": layer, "head": head, "layers": numbers("--layers", layers),
         "heads": nodes("--heads", heads),

@@ -45,7 +45,9 @@ Source = Annotated[
     ),
 ]
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table (cli/documents.py).")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object instead (fields: llmtrace/cli/documents.py).")
+]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -57,12 +59,12 @@ Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="
 Dtype = Annotated[
     str, typer.Option("--dtype", metavar="float64|float32|float16|bfloat16", help="Number type of the weights.")
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Of prompts, bootstrap and random circuits.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="SEED", help="Of prompts, bootstrap and random circuits.")]
 
 Task = Annotated[
     str | None, typer.Option("--task", metavar=one_of(TASKS), help="Make prompts of this kind.  [default: ioi]")
 ]
-N = Annotated[int | None, typer.Option("-n", help="How many prompts to make.  [default: 16]")]
+N = Annotated[int | None, typer.Option("-n", metavar="N", help="How many prompts to make.  [default: 16]")]
 Corruption = Annotated[
     str | None,
     typer.Option(
@@ -87,7 +89,9 @@ MetricName = Annotated[
     str | None,
     typer.Option("--metric", metavar=one_of(METRICS), help="What is measured.  [default: the task's own]"),
 ]
-Top = Annotated[int, typer.Option("--top", min=1, help="Rows on the screen; --json and --out have all of them.")]
+Top = Annotated[
+    int, typer.Option("--top", min=1, metavar="K", help="Rows on the screen; --json and --out have all of them.")
+]
 
 
 def words(option: str, text: str | None, *, example: str = "pattern,z") -> list[str] | None:

@@ -35,7 +35,7 @@ def paths(
         str, typer.Option("--mlps", metavar=one_of(MLPS), help="Whether MLPs on the way see the change.")
     ] = "recomputed",
     senders: Annotated[
-        str | None, typer.Option("--senders", help="Such as 9.6,m3,input.  [default: every head]")
+        str | None, typer.Option("--senders", metavar="NODES", help="Such as 9.6,m3,input.  [default: every head]")
     ] = None,
     metric: MetricName = None,
     top: Top = 10,
@@ -50,7 +50,10 @@ def paths(
     dtype: Dtype = "float32",
     seed: Seed = 0,
 ) -> None:
-    """Patch the direct path from each head to the logits: what if it had read the other prompt?"""
+    """Patch each head's direct path to the logits.
+
+    What if the head told the logits what it would say on the corrupted prompt, and every other head stayed as it is?
+    """
     options = {"mlps": mlps, "senders": senders, "metric": metric}
     chosen_senders = nodes("--senders", senders)
     run = Run(

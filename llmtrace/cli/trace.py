@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -41,13 +40,17 @@ def trace(
         str,
         typer.Option(
             "--what",
+            metavar="KINDS",
             help="Comma-separated: pattern, scores, q, k, v, z, resid_pre, resid_mid, resid_post, "
             "attn_out, mlp_pre, mlp_post, mlp_out, embed, pos_embed, or full TransformerLens names.",
         ),
     ] = "pattern,z",
-    layers: Annotated[str | None, typer.Option("--layers", help="Such as 0,2-4.  [default: all]")] = None,
+    layers: Annotated[
+        str | None, typer.Option("--layers", metavar="LAYERS", help="Such as 0,2-4.  [default: all]")
+    ] = None,
     positions: Annotated[
-        str | None, typer.Option("--positions", help="Such as END,S2,-1: keep only these.  [default: all]")
+        str | None,
+        typer.Option("--positions", metavar="PLACES", help="Such as END,S2,-1: keep only these.  [default: all]"),
     ] = None,
     side: Annotated[str, typer.Option("--side", metavar="clean|corrupted", help="Which prompts are run.")] = "clean",
     prompt: Texts = None,
@@ -62,7 +65,9 @@ def trace(
     dtype: Dtype = "float32",
     seed: Seed = 0,
 ) -> None:
-    """Capture activations: attention patterns, heads, residual stream, MLPs.
+    """Capture the activations of a run.
+
+    Attention patterns, heads, residual stream, MLPs: by kind or by TransformerLens name.
 
     With --out, FOLDER/trace holds trace.json and tensors.safetensors; llmtrace.load_trace reads them.
     """
@@ -100,7 +105,7 @@ def trace(
             screen.say("Nothing was saved: add --out FOLDER to keep the numbers.")
             return [(run.again("trace", f" --what {what} --out my-trace"), "the same, kept on disk")]
         code = f"import llmtrace as lt; print(lt.load_trace({str(out / 'trace')!r}))"
-        return [(f"python -c {shlex.quote(code)}", "the numbers in Python")]
+        return [(f'python -c "{code}"', "the numbers in Python")]
 
     run.finish(
         rows,
