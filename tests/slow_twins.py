@@ -83,7 +83,9 @@ def write_of(model: Any, tokens: Tensor, node: Node) -> Tensor:
 def unembedded(model: Any, resid: Tensor) -> Tensor:
     """Logits by the model's own final modules. [batch pos d_model] -> [batch pos d_vocab]"""
     norm = getattr(model, "ln_final", None)
-    return model.unembed(resid if norm is None else norm(resid))
+    logits = model.unembed(resid if norm is None else norm(resid))
+    cap = getattr(model.cfg, "output_logits_soft_cap", None) or -1.0
+    return cap * torch.tanh(logits / cap) if cap > 0 else logits
 
 
 def logit_diff(logits: Tensor, prompts: PromptSet) -> Tensor:

@@ -248,6 +248,13 @@ def ungrouped(tiny: Tiny) -> bool:
     return tiny.family.kv_heads == tiny.family.n_heads
 
 
+def patterns_are_live(tiny: Tiny) -> bool:
+    """Bridges whose attention is computed by the wrapped module discard a changed pattern: GPT-J, and under
+    transformer-lens 3.9 TransformerLens' own small model (law 16)."""
+    delegates = tiny.family.name == "gptj" or (tiny.family.norm is None and HOOKED_EXISTS)
+    return tiny.backend == "hooked" or not delegates
+
+
 # --- prompts -----------------------------------------------------------------------------------------------------
 
 FIRST_DIFFERENCE = 2
