@@ -22,7 +22,9 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
     """
     path = Path(path)
     if path.exists() and (not overwrite or not path.is_dir()):
-        raise InputError(f"Expected a new folder, but {path.name!r} exists; choose another name or pass overwrite=True.")
+        raise InputError(
+            f"Expected a new folder, but {path.name!r} exists; choose another name or pass overwrite=True."
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:

@@ -77,7 +77,7 @@ class Metric:
 
     def rows(self, logits: Float[Tensor, "*lead batch pos d_vocab"]) -> Float[Tensor, "*lead batch n"]:
         """What the metric reads of full logits: the answer position, and of it `tokens` (all when None)."""
-        here = _at(logits, self.positions)
+        here = self.here(logits)
         if self.tokens is None:
             return here
         if int(self.tokens.max()) >= here.shape[-1]:
@@ -97,6 +97,10 @@ class Metric:
                 f"{list(values.shape)}; reduce the last axis of [*lead batch d_vocab] and nothing else."
             )
         return values
+
+    def here(self, values: Float[Tensor, "*lead batch pos d"]) -> Float[Tensor, "*lead batch d"]:
+        """What stands at the answer position of each prompt: of logits, or of the final residual stream."""
+        return _at(values, self.positions)
 
     def of_residual(
         self, model: TraceModel, resid: Float[Tensor, "*lead batch d_model"]

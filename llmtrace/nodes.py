@@ -161,9 +161,7 @@ def parse_node(text: str) -> Node:
             if kind is Embed:
                 return Embed(match[1])
             return kind(*map(int, match.groups()))
-    raise InputError(
-        f"Expected a node such as 'a9.h6' (or '9.6'), 'm3', 'm3.n12', 'input' or 'logits', got {text!r}."
-    )
+    raise InputError(f"Expected a node such as 'a9.h6' (or '9.6'), 'm3', 'm3.n12', 'input' or 'logits', got {text!r}.")
 
 
 def parse_port(text: str) -> Port:
@@ -174,7 +172,9 @@ def parse_port(text: str) -> Port:
     node, slot = parse_node(match[1]), match[2]
     reads_by_slot = isinstance(node, Head | KvHead)
     if not isinstance(node, Head | KvHead | Mlp | Logits) or reads_by_slot != (slot is not None):
-        raise InputError(f"A head reads through <q>, <k> or <v>, an MLP and the logits through one input; got {text!r}.")
+        raise InputError(
+            f"A head reads through <q>, <k> or <v>, an MLP and the logits through one input; got {text!r}."
+        )
     return Port(node, slot)
 
 

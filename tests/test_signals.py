@@ -36,12 +36,17 @@ def prompts(model):
 
 def test_only_what_was_asked_is_kept(model, prompts):
     trace = capture(model, prompts, what=("z", "pattern"), layers=[1, 3])
-    assert set(trace.activations) == {f"blocks.{l}.attn.hook_{k}" for l in (1, 3) for k in ("z", "pattern")}
+    assert set(trace.activations) == {f"blocks.{n}.attn.hook_{k}" for n in (1, 3) for k in ("z", "pattern")}
     assert trace.layers == (1, 3)
 
 
 def test_values_are_transformer_lens_own(model, prompts):
-    names = ["blocks.2.attn.hook_q", "blocks.0.hook_resid_pre", "blocks.3.mlp.hook_post", "blocks.1.attn.hook_attn_scores"]
+    names = [
+        "blocks.2.attn.hook_q",
+        "blocks.0.hook_resid_pre",
+        "blocks.3.mlp.hook_post",
+        "blocks.1.attn.hook_attn_scores",
+    ]
     _, cache = model.run_with_cache(prompts.clean, names_filter=lambda n: n in names)
     trace = capture(model, prompts, what=names)
     for name in names:
@@ -57,7 +62,9 @@ def test_positions_keep_only_those_positions_and_free_the_rest(model, prompts):
         assert torch.equal(z(some, 2)[:, slot], z(whole, 2)[batch, at])
         assert torch.equal(attention_pattern(some, 2)[:, :, slot], attention_pattern(whole, 2)[batch, :, at])
     stored = z(some, 2)
-    assert stored.untyped_storage().nbytes() == stored.numel() * stored.element_size(), "a view would keep the whole pass"
+    assert stored.untyped_storage().nbytes() == stored.numel() * stored.element_size(), (
+        "a view would keep the whole pass"
+    )
 
 
 def test_batches_give_the_same_trace(model, prompts):
@@ -92,7 +99,9 @@ def test_a_saved_trace_reads_back_exactly_and_lazily(model, prompts, tmp_path):
     assert torch.equal(read.tokens, trace.tokens) and torch.equal(read.kept, trace.kept)
     assert read.labels == trace.labels and read.kept_names == ("END",)
     assert read.provenance == trace.provenance and read.provenance["flags"]["fold_ln"] is True
-    assert read.activations["blocks.0.attn.hook_z"] is not read.activations["blocks.0.attn.hook_z"], "not kept in memory"
+    assert read.activations["blocks.0.attn.hook_z"] is not read.activations["blocks.0.attn.hook_z"], (
+        "not kept in memory"
+    )
 
 
 def test_the_manifest_follows_the_published_schema(model, prompts, tmp_path):
@@ -141,7 +150,7 @@ def test_damaged_traces_are_refused(model, prompts, tmp_path):
     ):
         with pytest.raises(FileFormatError, match=sentence):
             load_trace(damaged(change))
-    with pytest.raises(NotFoundError, match="trace.json"):
+    with pytest.raises(NotFoundError, match=r"trace\.json"):
         load_trace(tmp_path / "nowhere")
 
 

@@ -41,7 +41,9 @@ class Circuit:
                 f"Expected a mask of {tuple(self.graph.real.shape)} (writers x ports), got {tuple(self.mask.shape)}."
             )
         if bool((self.mask & ~self.graph.real).any()):
-            raise InputError("The mask selects edges that the graph does not have: a writer must come before its reader.")
+            raise InputError(
+                "The mask selects edges that the graph does not have: a writer must come before its reader."
+            )
 
     @classmethod
     def full(cls, graph: Graph) -> Circuit:
@@ -112,7 +114,9 @@ class Circuit:
     def require_model(self, model: TraceModel) -> None:
         """Refuse a model of another shape or, where the circuit knows them, other weights."""
         if self.graph != (graph := Graph.of(model)):
-            raise MismatchError(f"This circuit belongs to {self.graph}, and the model is {graph}; load the circuit's model.")
+            raise MismatchError(
+                f"This circuit belongs to {self.graph}, and the model is {graph}; load the circuit's model."
+            )
 
     def df(self) -> pd.DataFrame:
         """One row per edge: writer, port, score where there is one."""
@@ -160,7 +164,9 @@ class Circuit:
                 options=file.options,
             )
         except (ValidationError, TypeError, LLMTraceError) as error:
-            raise FileFormatError(f"{name!r} does not follow the circuit schema: {str(error).splitlines()[0]}") from None
+            raise FileFormatError(
+                f"{name!r} does not follow the circuit schema: {str(error).splitlines()[0]}"
+            ) from None
         if file.scores is None:
             return circuit
         scores = torch.zeros(graph.real.shape)

@@ -59,7 +59,9 @@ class CircuitReport:
     @property
     def quartiles(self) -> tuple[float, float, float]:
         """Of the per-prompt ratios: lower quartile, median, upper quartile."""
-        low, middle, high = torch.quantile(self.per_prompt, torch.tensor([0.25, 0.5, 0.75]).to(self.per_prompt)).tolist()
+        low, middle, high = torch.quantile(
+            self.per_prompt, torch.tensor([0.25, 0.5, 0.75]).to(self.per_prompt)
+        ).tolist()
         return low, middle, high
 
     @property
@@ -117,8 +119,8 @@ def evaluate(
 ) -> CircuitReport:
     """Run the circuit, the model, nothing, and `n_random` random circuits of the same size.
 
-    Raises InputError when the model and the empty circuit give the same metric (no ratio), MismatchError for a circuit of
-    another model.
+    Raises InputError when the model and the empty circuit give the same metric (no ratio), MismatchError for a
+    circuit of another model.
     """
     circuit.require_model(model)
     metric = metric_of(model, prompts, metric)
@@ -141,8 +143,8 @@ def evaluate(
     drawn = [alone(c) for c in track(random_circuits(graph, circuit.n_edges, n_random, seed), "random circuits")]
     return CircuitReport(
         circuit=circuit, alone=alone(circuit), model=whole, empty=nothing,
-        random=torch.stack(drawn) if drawn else whole.new_empty(0, len(prompts)),
-        metric=metric.name, ablation=ablation, seed=seed, provenance=provenance(model).as_dict(), caveats=tuple(caveats),
+        random=torch.stack(drawn) if drawn else whole.new_empty(0, len(prompts)), metric=metric.name,
+        ablation=ablation, seed=seed, provenance=provenance(model).as_dict(), caveats=tuple(caveats),
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """`Graph`: every writer, every port, and which writer comes before which port - as matrices, not objects.
 
-Rows are writers: input 0, head `1 + l(H+1) + h`, MLP `1 + l(H+1) + H`. Columns are ports: per layer q of all heads, k and v
-of all key-value heads, the MLP; the logits last. Names are made when somebody asks for them: Llama-3-8B has 805,681 edges.
+Rows are writers: input 0, head `1 + l(H+1) + h`, MLP `1 + l(H+1) + H`. Columns are ports: per layer q of all heads,
+k and v of all key-value heads, the MLP; the logits last. Names are made when somebody asks for them: Llama-3-8B has
+805,681 edges.
 
     edges = sum_l [(H + 2 Hkv) before_l + before_l + H] + before_L,     before_l = 1 + (H + 1) l       (law 28)
 
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from llmtrace.errors import InputError
 from llmtrace.models import Architecture, TraceModel, describe
-from llmtrace.nodes import Edge, Embed, Head, KvHead, Logits, Mlp, Node, Port
+from llmtrace.nodes import Edge, Head, KvHead, Logits, Mlp, Node, Port
 from llmtrace.signals.writes import writers
 
 
@@ -44,11 +45,7 @@ class Graph:
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
         """Writers in row order."""
-        found: list[Node] = [Embed()]
-        for layer in range(self.n_layers):
-            found += [Head(layer, head) for head in range(self.n_heads)]
-            found += [] if self.attn_only else [Mlp(layer)]
-        return tuple(found)
+        return writers(self)
 
     @cached_property
     def ports(self) -> tuple[Port, ...]:

@@ -1,13 +1,13 @@
 """Running only a circuit: every edge outside it carries the ablated value, exactly.
 
 Before layer l, each port reads   x = resid + M (ablated - live)[:before l],   M the 0/1 row of its *removed* edges,
-through the norm and its own weights; q, k, v and the MLP's pre-activations are overwritten with the result. Nothing is
-split inside TransformerLens. The live residual stream is that of the run itself, so biases stay.
+through the norm and its own weights; q, k, v and the MLP's pre-activations are overwritten with the result. Nothing
+is split inside TransformerLens. The live residual stream is that of the run itself, so biases stay.
 
     resample   the writes of the corrupted run         zero   0         mean   group means over the corrupted prompts
 
-Cost: one forward pass and, per layer, one product [ports x writers] with the writes; one more pass for the ablated writes,
-which serve every circuit. Memory: nodes x batch x pos x d_model, twice.
+Cost: one forward pass and, per layer, one product [ports x writers] with the writes; one more pass for the ablated
+writes, which serve every circuit. Memory: nodes x batch x pos x d_model, twice.
 """
 
 from __future__ import annotations
@@ -25,7 +25,16 @@ from llmtrace.circuits.graph import Graph
 from llmtrace.errors import InputError
 from llmtrace.interventions import group_means
 from llmtrace.metrics import Metric
-from llmtrace.models import Norm, Reader, TraceModel, attention_weights, describe, final_residual, head_readers, mlp_readers
+from llmtrace.models import (
+    Norm,
+    Reader,
+    TraceModel,
+    attention_weights,
+    describe,
+    final_residual,
+    head_readers,
+    mlp_readers,
+)
 from llmtrace.models.run import Hook
 from llmtrace.models.weights import mlp_norm
 from llmtrace.prompts import PromptSet, metric_of
@@ -64,8 +73,7 @@ def run_circuit(
     metric = metric_of(model, prompts, metric)
     writes = ablated_writes(model, prompts, ablation) if removed_writes is None else removed_writes
     final = circuit_residual(model, circuit.graph, circuit.mask, prompts.clean, writes)
-    batch = torch.arange(len(prompts), device=final.device)
-    return metric.of_residual(model, final[batch, metric.positions.to(final.device)])
+    return metric.of_residual(model, metric.here(final))
 
 
 def circuit_residual(
@@ -79,12 +87,18 @@ def circuit_residual(
 
     def read(stream: Tensor, columns: slice, sources: int) -> Float[Tensor, "port batch pos d_model"]:
         """What each port of `columns` reads: the live stream with its removed edges exchanged."""
-        swap = einsum(removed[:sources, columns], difference[:sources], "node port, node batch pos d_model -> port batch pos d_model")
+        swap = einsum(
+            removed[:sources, columns],
+            difference[:sources],
+            "node port, node batch pos d_model -> port batch pos d_model",
+        )
         return stream + swap
 
     def project(x: Tensor, norm: Norm, reader: Reader) -> Float[Tensor, "batch pos port d_out"]:
         bias = reader.bias[None, None]
-        return einsum(norm(x), reader.weight, "port batch pos d_model, port d_model d_out -> batch pos port d_out") + bias
+        return (
+            einsum(norm(x), reader.weight, "port batch pos d_model, port d_model d_out -> batch pos port d_out") + bias
+        )
 
     def hooks_of_layer(layer: int) -> list[Hook]:
         w, first, sources = attention_weights(model, layer), graph.before(layer), graph.before(layer)

@@ -54,8 +54,8 @@ def greedy_edges(graph: Graph, magnitude: Float[Tensor, "node port"], n: int) ->
             break
         _, row, column = heapq.heappop(heap)
         mask[row, column] = True
-        for port in ports_of_row.get(row, []):
-            open_port(port)
+        for read in ports_of_row.get(row, []):
+            open_port(read)
     return mask
 
 

@@ -25,5 +25,6 @@ METHODS = Table(
 
 __all__ = [
     "METHODS", "LensScores", "NodeScores", "SourceScores", "TokenInfluence", "direct_logit_attribution", "logit_lens",
-    "neuron_attribution", "raw_attention", "rollout", "source_token_attribution", "token_writes", "value_weighted_norms",
+    "neuron_attribution", "raw_attention", "rollout", "source_token_attribution", "token_writes",
+    "value_weighted_norms",
 ]  # fmt: skip

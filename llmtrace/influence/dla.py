@@ -124,14 +124,13 @@ def source_token_attribution(
     direction = logit_direction(model, metric)
     last = site_name("resid_post", arch.n_layers - 1)
     trace = capture(model, prompts, what=("pattern", "v", last), layers=layers)
-    batch = torch.arange(len(prompts), device=direction.device)
     norm = final_norm(model)
-    seen = norm.frozen_transpose(direction, norm.scale(trace[last][batch, metric.positions]))
+    seen = norm.frozen_transpose(direction, norm.scale(metric.here(trace[last])))
     rows = []
     for head in heads:
         W_O = attention_weights(model, head.layer).W_O[head.head]
         v = values(trace, head.layer)[:, :, head.head // arch.group]
-        from_end = attention_pattern(trace, head.layer)[batch, head.head, metric.positions]
+        from_end = metric.here(attention_pattern(trace, head.layer)[:, head.head])
         along = einsum(v, W_O, seen, "batch key d_head, d_head d_model, batch d_model -> batch key")
         rows.append(from_end * along)
     return SourceScores(
@@ -145,11 +144,13 @@ def logit_direction(model: TraceModel, metric: Metric) -> Float[Tensor, "batch d
     arch = describe(model)
     if metric.weights is None or metric.tokens is None:
         raise UnsupportedError(
-            f"Direct attribution needs a metric that is linear in the logits, such as 'logit_diff'; {metric.name!r} is not."
+            f"Expected a metric that is linear in the logits, such as 'logit_diff', got {metric.name!r}; "
+            "direct effects add up for linear metrics only."
         )
     if arch.logit_cap:
         raise UnsupportedError(
-            f"This model caps its logits at {arch.logit_cap:g} (tanh), so direct effects do not add up; patch paths instead."
+            f"This model caps its logits at {arch.logit_cap:g} (tanh), so direct effects do not add up; "
+            "patch paths instead."
         )
     rows = model.W_U.T[metric.tokens]
     return einsum(rows, metric.weights.to(rows), "batch n d_model, batch n -> batch d_model")
@@ -159,5 +160,5 @@ def _constant(model: TraceModel, metric: Metric, direction: Tensor) -> Float[Ten
     """What the metric is when nothing is written: the final norm's bias and b_U."""
     bias = final_norm(model).bias
     assert metric.weights is not None and metric.tokens is not None
-    from_unembedding = (model.b_U[metric.tokens] * metric.weights).sum(-1)
+    from_unembedding = (model.b_U[metric.tokens] * metric.weights.to(model.b_U)).sum(-1)
     return from_unembedding if bias is None else from_unembedding + direction @ bias

@@ -2,8 +2,8 @@
 
     metric(unembed(final_norm(resid_l)))
 
-Source: nostalgebraist 2020. Cost: one forward pass and one unembedding per stage. Law: the last stage is the model's own
-output (law 7). Known failure: early layers may keep their content in a basis that the unembedding cannot read.
+Source: nostalgebraist 2020. Cost: one forward pass and one unembedding per stage. Law: the last stage is the model's
+own output (law 7). Known failure: early layers may keep their content in a basis that the unembedding cannot read.
 """
 
 from __future__ import annotations

@@ -61,7 +61,8 @@ class NodeScores:
 
     def __repr__(self) -> str:
         leaders = ", ".join(f"{node.label} {value:+.3g}" for node, value in self.top(3))
-        return f"NodeScores({self.method} of {self.metric}: {len(self.nodes)} nodes, {self.values.shape[1]} prompts; {leaders})"
+        size = f"{len(self.nodes)} nodes, {self.values.shape[1]} prompts"
+        return f"NodeScores({self.method} of {self.metric}: {size}; {leaders})"
 
     def _repr_html_(self) -> str:
         return str(self.df().to_html(max_rows=12))
@@ -92,7 +93,9 @@ class SourceScores:
 
     def __repr__(self) -> str:
         heads, prompts, sources = self.values.shape
-        return f"SourceScores({self.method} of {self.metric}: {heads} heads, {prompts} prompts, {sources} source tokens)"
+        return (
+            f"SourceScores({self.method} of {self.metric}: {heads} heads, {prompts} prompts, {sources} source tokens)"
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ from llmtrace.signals import Trace, attention_pattern, capture, resid_pre, value
 def value_weighted_norms(
     model: TraceModel, prompts: PromptSet | str | Sequence[str], *, layer: int = 0, residual: bool = True
 ) -> TokenInfluence:
-    """[batch target source] L2 norms in the units of the residual stream. `residual` adds the stream on the diagonal."""
+    """[batch target source] L2 norms, in residual-stream units. `residual` adds the stream on the diagonal."""
     prompts = as_prompts(model, prompts)
     describe(model).require(Head(layer, 0))
     trace = capture(model, prompts, what=("pattern", "v", "resid_pre"), layers=[layer])

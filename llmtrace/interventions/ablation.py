@@ -4,9 +4,10 @@
     mean       its output becomes the mean over a reference set, per position and per template group (Wang et al. 2022)
     resample   its output becomes what it is on the corrupted prompt
 
-Cost, for every node of a model in turn: one pass for the cache, then each node restarts at its own layer from the cached
-residual stream, several nodes to a batch - about nodes / 2 passes. Sign: negative change = the node supports the metric.
-Known failure: later heads may make up for what is missing (self-repair), and zero is far from anything the model has seen.
+Cost, for every node of a model in turn: one pass for the cache, then each node restarts at its own layer from the
+cached residual stream, several nodes to a batch - about nodes / 2 passes. Sign: negative change = the node supports
+the metric. Known failure: later heads may make up for what is missing (self-repair), and zero is far from anything
+the model has seen.
 """
 
 from __future__ import annotations
@@ -75,13 +76,13 @@ def ablate(
         stacked = resid[first].repeat(len(chunk), 1, 1)
         hooks = hooks_of([[replacements[node] for node in variants[i]] for i in chunk], len(prompts))
         final = resume(model, stacked, first, hooks).unflatten(0, (len(chunk), len(prompts)))
-        after[chunk] = metric.of_residual(model, _at(final, metric)).cpu()
+        after[chunk] = metric.of_residual(model, metric.here(final)).cpu()
         layer_passes += len(chunk) * (arch.n_layers - first)
     return Effects(
         nodes=tuple(variants),
-        before=metric.of_residual(model, _at(clean_final, metric)).cpu(),
+        before=metric.of_residual(model, metric.here(clean_final)).cpu(),
         after=after,
-        corrupted=metric.of_residual(model, _at(final_residual(model, prompts.corrupted), metric)).cpu(),
+        corrupted=metric.of_residual(model, metric.here(final_residual(model, prompts.corrupted))).cpu(),
         method=f"{mode} ablation",
         metric=metric.name,
         provenance=provenance(model).as_dict(),
@@ -145,8 +146,3 @@ def _chunks(variants: Sequence[Sequence[Target]], stack: int) -> list[list[int]]
     for indices in by_layer.values():
         chunks += [indices[start : start + stack] for start in range(0, len(indices), stack)]
     return chunks
-
-
-def _at(final: Float[Tensor, "*lead batch pos d_model"], metric: Metric) -> Float[Tensor, "*lead batch d_model"]:
-    batch = torch.arange(final.shape[-3], device=final.device)
-    return final[..., batch, metric.positions.to(final.device), :]

@@ -1,4 +1,4 @@
-"""Values become hooks here and nowhere else. Hooks are installed by `models.final_residual` / `resume`, which remove them.
+"""Values become hooks here and nowhere else; `models.final_residual` and `resume` install and remove them.
 
 Several interventions ride in one batch: variant i occupies rows i * batch to (i + 1) * batch of the stacked prompts.
 """

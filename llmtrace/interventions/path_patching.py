@@ -8,8 +8,9 @@ The sender's write is taken from the corrupted run; every head's attention outpu
                         once; senders of layer l join at layer l (after MLP l where attention and MLP are parallel).
 
 with d_h = a_h(corrupted) - a_h(clean). Both equal one hooked forward pass per sender (the slow twin in the tests).
-Source: Wang et al. 2022, section 3.1; Goldowsky-Dill et al. 2023. Cost: two forward passes without unembedding, and for
-recomputed MLPs about senders / (2 pos) further passes' worth of MLPs. Sign: negative change = the sender carried the metric.
+Source: Wang et al. 2022, section 3.1; Goldowsky-Dill et al. 2023. Cost: two forward passes without unembedding, and
+for recomputed MLPs about senders / (2 pos) further passes' worth of MLPs. Sign: negative change = the sender carried
+the metric.
 Known failure: paths through other heads are not seen; ablation sees those.
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -87,26 +89,25 @@ class _Run:
 
 def _run_at(model: TraceModel, tokens: Tensor, metric: Metric) -> _Run:
     arch = describe(model)
-    batch = torch.arange(len(tokens), device=tokens.device)
     kept: dict[str, Tensor] = {}
 
     def keeper(name: str):  # type: ignore[no-untyped-def]
         def keep(value: Tensor) -> None:
-            kept[name] = value[batch, metric.positions.to(value.device)]
+            kept[name] = metric.here(value.flatten(2)).unflatten(-1, value.shape[2:])
 
         return name, keep
 
     kinds = ("z", "attn_out") if arch.attn_only else ("z", "attn_out", "mlp_out")
     names = {kind: [site_name(kind, layer) for layer in range(arch.n_layers)] for kind in kinds}
     start = site_name("resid_pre", 0)
-    final = final_residual(model, tokens, [keeper(name) for name in (start, *sum(names.values(), []))])
+    final = final_residual(model, tokens, [keeper(name) for name in (start, *chain(*names.values()))])
     stacked = {kind: torch.stack([kept[name] for name in found]) for kind, found in names.items()}
     return _Run(
         start=kept[start],
         z=stacked["z"],
         attn_out=stacked["attn_out"],
         mlp_out=stacked.get("mlp_out"),
-        final=final[batch, metric.positions.to(final.device)],
+        final=metric.here(final),
     )
 
 

@@ -1,8 +1,8 @@
 """The normalisation before a reader, as a value: apply it, freeze its scale, pull a gradient back through it.
 
-    LN:   y = (x - mean x) / sigma,  sigma = sqrt(mean (x - mean x)^2 + eps),  output y * w + b
-    RMS:  y = x / sigma,             sigma = sqrt(mean x^2 + eps),             output y * w
-    none: output x
+LN:   y = (x - mean x) / sigma,  sigma = sqrt(mean (x - mean x)^2 + eps),  output y * w + b
+RMS:  y = x / sigma,             sigma = sqrt(mean x^2 + eps),             output y * w
+none: output x
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Norm:
     def pull_back(
         self, x: Float[Tensor, "*#lead d_model"], gradient: Float[Tensor, "*lead d_model"]
     ) -> Float[Tensor, "*lead d_model"]:
-        """d metric / dx from d metric / d output: (g - mean g - y mean(g y)) / sigma with g weighted; RMS keeps mean g."""
+        """d metric / dx from d metric / d output: (g - mean g - y mean(g y)) / sigma, g weighted; RMS keeps mean g."""
         if self.kind is None:
             return gradient
         sigma = self.scale(x)

@@ -58,7 +58,7 @@ def processing_flags(model: nn.Module) -> dict[str, bool] | None:
 
 
 def provenance(model: Any) -> Provenance:
-    """Identity of a model as it stands now. Cost: one hash over the weights the first time (about 1 s for 100 M parameters)."""
+    """Identity of a model as it stands now. Cost: a hash over the weights the first time (1 s for 100 M parameters)."""
     origin = _origins.get(model)
     parameter = next(model.parameters())
     return Provenance(

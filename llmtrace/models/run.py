@@ -36,8 +36,10 @@ def final_residual(
     arch = describe(model)
     if tokens.shape[1] > arch.n_ctx:
         raise LimitError(
-            f"Expected at most {arch.n_ctx} tokens (the model's context length), got {tokens.shape[1]}; shorten the prompt."
+            f"Expected at most {arch.n_ctx} tokens (the model's context length), got {tokens.shape[1]}; "
+            "shorten the prompt."
         )
+    tokens = tokens.to(model.W_E.device)
     installed = [(name, _with_hook_argument(function)) for name, function in hooks]
     if is_bridge(model):
         return _run_bridge(model, tokens, installed, f"blocks.{arch.n_layers - 1}.hook_resid_post")

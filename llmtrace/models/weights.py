@@ -105,7 +105,11 @@ def head_readers(model: TraceModel, layer: int) -> dict[str, Reader]:
     """The q, k and v readers of a layer, by slot."""
     w = attention_weights(model, layer)
     at = f"blocks.{layer}.attn.hook_"
-    return {"q": Reader(at + "q", w.W_Q, w.b_Q), "k": Reader(at + "k", w.W_K, w.b_K), "v": Reader(at + "v", w.W_V, w.b_V)}
+    return {
+        "q": Reader(at + "q", w.W_Q, w.b_Q),
+        "k": Reader(at + "k", w.W_K, w.b_K),
+        "v": Reader(at + "v", w.W_V, w.b_V),
+    }
 
 
 def mlp_readers(model: TraceModel, layer: int) -> tuple[Reader, ...]:

@@ -1,4 +1,4 @@
-"""Getting and reading activations: `capture` runs the model once and keeps what was asked for, readers name the axes."""
+"""Getting and reading activations: `capture` runs the model and keeps what was asked for, readers name the axes."""
 
 from llmtrace.signals.capture import capture
 from llmtrace.signals.files import trace_json_schema

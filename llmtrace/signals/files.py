@@ -49,7 +49,12 @@ def trace_json_schema() -> dict[str, Any]:
 
 
 def write_trace(
-    path: str | Path, activations: Mapping[str, Tensor], others: Mapping[str, Tensor], header: dict[str, Any], *, overwrite: bool
+    path: str | Path,
+    activations: Mapping[str, Tensor],
+    others: Mapping[str, Tensor],
+    header: dict[str, Any],
+    *,
+    overwrite: bool,
 ) -> Path:
     """Write a trace into the new folder `path`. Raises InputError when it exists and overwrite is not set."""
     tensors = {_key(name): value for name, value in activations.items()} | dict(others)

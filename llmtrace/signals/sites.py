@@ -43,7 +43,7 @@ def query_axis(name: str) -> int:
 
 
 def resolve(what: tuple[str, ...], layers: tuple[int, ...], arch: Architecture) -> tuple[str, ...]:
-    """TransformerLens names, in forward order of the request, of kinds (`"z"`) and full names (`"blocks.9.attn.hook_z"`).
+    """TransformerLens names, in the order of the request, of kinds (`"z"`) and full names (`"blocks.9.attn.hook_z"`).
 
     Raises NotFoundError for an unknown kind, UnsupportedError for a site that this architecture does not have.
     """
@@ -64,7 +64,9 @@ def resolve(what: tuple[str, ...], layers: tuple[int, ...], arch: Architecture) 
 def _require(asked: str, arch: Architecture) -> None:
     kind = asked if asked in SITES else next((k for k, form in SITES.items() if _matches(form, asked)), "")
     if kind == "resid_mid" and arch.parallel:
-        raise UnsupportedError("This model runs attention and MLP in parallel, so it has no resid_mid; ask for resid_pre.")
+        raise UnsupportedError(
+            "This model runs attention and MLP in parallel, so it has no resid_mid; ask for resid_pre."
+        )
     if kind in _NEEDS_MLP and arch.attn_only:
         raise UnsupportedError(f"This model is attention-only, so it has no {kind}; ask for resid_pre, z or attn_out.")
     if kind == "pos_embed" and arch.positional != "standard":

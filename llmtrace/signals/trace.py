@@ -74,7 +74,9 @@ class Trace:
         )
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><td><code>{n}</code></td><td>{_shape(self.activations, n)}</td></tr>" for n in self.activations)
+        rows = "".join(
+            f"<tr><td><code>{n}</code></td><td>{_shape(self.activations, n)}</td></tr>" for n in self.activations
+        )
         return f"<p>{self!r}</p><details><summary>activations</summary><table>{rows}</table></details>"
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmtrace.models import Architecture, TraceModel, attention_weights, describe, final_residual
+from llmtrace.models import TraceModel, attention_weights, describe, final_residual
 from llmtrace.nodes import Embed, Head, Mlp, Node
 from llmtrace.signals.capture import select_positions
 from llmtrace.signals.sites import site_name
@@ -34,7 +35,20 @@ class Writes:
         return self.values[self.nodes.index(node)]
 
 
-def writers(arch: Architecture) -> tuple[Node, ...]:
+class Shape(Protocol):
+    """What the list of writers depends on: an `Architecture` has it, and so has a `circuits.Graph`."""
+
+    @property
+    def n_layers(self) -> int: ...
+
+    @property
+    def n_heads(self) -> int: ...
+
+    @property
+    def attn_only(self) -> bool: ...
+
+
+def writers(arch: Shape) -> tuple[Node, ...]:
     """All writers in the order of the field's circuit files: input, then per layer the heads and the MLP."""
     found: list[Node] = [Embed()]
     for layer in range(arch.n_layers):

@@ -3,12 +3,12 @@
     score(u -> v) = < a_u(corrupted) - a_u(clean), d metric / d x_v at clean >
 
 x_v is what port v reads before its norm. q, k, v and MLP pre-activations each feed one family of ports, so one backward
-pass gives all gradients; each goes back to residual space through its weights and the norm, and one matrix product per
-layer makes the scores. Nothing is split inside TransformerLens, key-value heads are those that exist.
+pass gives all gradients; each goes back to residual space through its weights and the norm, and one matrix product
+per layer makes the scores. Nothing is split inside TransformerLens, key-value heads are those that exist.
 
 Source: Syed, Rager & Conmy 2023; Nanda 2023. Memory: nodes x batch x pos x d_model, and one layer's ports of it.
-Sign: negative = patching the edge lowers the metric. Laws: clean = corrupted gives 0 (35); the edges out of a node sum to
-its attribution patching score (29); edges into logits are exact without a final norm (31).
+Sign: negative = patching the edge lowers the metric. Laws: clean = corrupted gives 0 (35); the edges out of a node
+sum to its attribution patching score (29); edges into logits are exact without a final norm (31).
 Known failure: where the clean run sits on a plateau (an OR gate's dead ReLU, a saturated softmax) every score is 0.
 """
 
@@ -51,10 +51,10 @@ def eap(model: TraceModel, prompts: PromptSet, *, metric: str | Metric | None = 
     metric = metric_of(model, prompts, metric)
     if metric.name.endswith("kl"):
         raise InputError(
-            "Expected a task metric for EAP: the gradient of KL to the clean run is zero at the clean run, so every score "
-            "would be 0 (law 34); use 'logit_diff' or 'probability'."
+            "Expected a task metric for EAP: the gradient of KL to the clean run is zero at the clean run, so every "
+            "score would be 0 (law 34); use 'logit_diff' or 'probability'."
         )
-    clean, change = _clean_and_change(model, prompts)
+    change = node_writes(model, prompts.corrupted).values.sub_(node_writes(model, prompts.clean).values)
     gradients = reader_gradients(model, prompts, metric)
     difference = rearrange(change, "node batch pos d_model -> batch node (pos d_model)")
     scores = difference.new_zeros(len(prompts), len(graph.nodes), len(graph.ports))
@@ -80,12 +80,6 @@ def eap(model: TraceModel, prompts: PromptSet, *, metric: str | Metric | None = 
         graph=graph, per_prompt=scores, method="eap", metric=metric.name, provenance=provenance(model).as_dict(),
         passes="2 forward, 1 backward", options={"seed": prompts.seed},
     )  # fmt: skip
-
-
-def _clean_and_change(model: TraceModel, prompts: PromptSet) -> tuple[Tensor, Float[Tensor, "node batch pos d_model"]]:
-    clean = node_writes(model, prompts.clean)
-    change = node_writes(model, prompts.corrupted).values.sub_(clean.values)
-    return clean.final, change
 
 
 def reader_gradients(model: TraceModel, prompts: PromptSet, metric: Metric) -> dict[str, Tensor]:
@@ -118,12 +112,13 @@ def reader_gradients(model: TraceModel, prompts: PromptSet, metric: Metric) -> d
             hooks += [] if arch.parallel else [keep(site_name("resid_mid", layer), streams)]
     with torch.enable_grad():
         final = final_residual(model, prompts.clean, hooks)
-        batch = torch.arange(len(prompts), device=final.device)
-        total = metric.of_residual(model, final[batch, metric.positions.to(final.device)]).sum()
+        total = metric.of_residual(model, metric.here(final)).sum()
         tensors = [*reading.values(), final]
         found = torch.autograd.grad(total, tensors, allow_unused=True)
     if all(g is None for g in found[:-1]) and arch.n_layers > 1:
-        raise UnsupportedError("No gradient reaches this model's heads and MLPs; it was run or wrapped without autograd.")
+        raise UnsupportedError(
+            "No gradient reaches this model's heads and MLPs; it was run or wrapped without autograd."
+        )
     gradients = {
         name: torch.zeros_like(value) if gradient is None else gradient
         for (name, value), gradient in zip([*reading.items(), ("final", final)], found, strict=True)
@@ -136,7 +131,9 @@ def _to_residual(
 ) -> Float[Tensor, "port batch pos d_model"]:
     """From the readers' activations back through their weights and the norm; an MLP's two readers add up."""
     after_norm = sum(
-        einsum(_per_port(gradients[r.hook]), r.weight, "batch pos port d_out, port d_model d_out -> port batch pos d_model")
+        einsum(
+            _per_port(gradients[r.hook]), r.weight, "batch pos port d_out, port d_model d_out -> port batch pos d_model"
+        )
         for r in readers
     )
     assert isinstance(after_norm, Tensor)

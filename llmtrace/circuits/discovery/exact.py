@@ -38,10 +38,9 @@ def exact_edges(
         )
     metric = metric_of(model, prompts, metric)
     writes = ablated_writes(model, prompts, ablation)
-    batch = torch.arange(len(prompts))
 
     def value(final: torch.Tensor) -> torch.Tensor:
-        return metric.of_residual(model, final[batch, metric.positions.to(final.device)])
+        return metric.of_residual(model, metric.here(final))
 
     before = value(final_residual(model, prompts.clean))
     scores = before.new_zeros(len(prompts), *graph.real.shape)
