@@ -7,7 +7,9 @@ from typing import Any
 from torch import nn
 
 from llmtrace.errors import UnsupportedError
-from llmtrace.models.families import FAMILIES
+from llmtrace.models.tokenizers import starts_with_bos
+
+POST_NORM = ("Gemma2ForCausalLM", "Gemma3ForCausalLM")
 
 
 def bridge_from_hugging_face(
@@ -38,6 +40,8 @@ def bridge_from_hugging_face(
     hf.set_attn_implementation("eager")
     hf.config.architectures = [architecture]
     bridge = build_bridge_from_module(hf, architecture, hf_config=hf.config, tokenizer=tokenizer, model_name=name)
+    if tokenizer is not None:
+        bridge.cfg.tokenizer_prepends_bos = starts_with_bos(bridge.tokenizer)
     if n_ctx is not None:
         bridge.cfg.n_ctx = min(n_ctx, bridge.cfg.n_ctx)
     flags = flags | {
@@ -58,9 +62,9 @@ def _one_dtype(bridge: Any) -> None:
 
 
 def _complete_configuration(cfg: Any, architecture: str, config: Any) -> None:
-    """Facts that a bridge's configuration leaves out or gets wrong (post-norms of Gemma 2, OPT's d_mlp)."""
+    """Facts that a bridge's configuration leaves out or gets wrong."""
     cfg.original_architecture = architecture
-    if architecture in FAMILIES:
-        options = FAMILIES[architecture][0](config)
-        cfg.d_mlp = options["d_mlp"]
-        cfg.use_normalization_before_and_after = options.get("use_normalization_before_and_after", False)
+    if architecture in POST_NORM:
+        cfg.use_normalization_before_and_after = True
+    if architecture == "OPTForCausalLM":
+        cfg.d_mlp = config.ffn_dim

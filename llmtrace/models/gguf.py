@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from llmtrace.errors import FileFormatError, UnsupportedError
-from llmtrace.models.huggingface import Source
+from llmtrace.models.huggingface import Source, first_line
 
 MAGIC = b"GGUF"
 
@@ -34,11 +34,12 @@ def open_gguf(path: Path, dtype: torch.dtype) -> Source:
     except ImportError:
         raise
     except Exception as error:  # gguf and numpy raise a dozen kinds for a damaged file
-        message = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
-        if "architecture" in message and "not supported" in message:
-            raise UnsupportedError(f"Expected a GGUF architecture that transformers reads, got: {message}") from error
+        if "architecture" in str(error) and "not supported" in str(error):
+            raise UnsupportedError(
+                f"Expected a GGUF file of an architecture that transformers reads, got {first_line(error)}."
+            ) from error
         raise FileFormatError(
-            f"Expected a whole GGUF file, got {path.name!r}, which cannot be read ({type(error).__name__}: {message}); "
+            f"Expected a whole GGUF file, got {path.name!r}, which cannot be read ({first_line(error)}); "
             "it may be truncated: get it again."
         ) from error
     # the weights are plain tensors now; a config that still says "quantised" would make others refuse them

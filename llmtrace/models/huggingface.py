@@ -80,8 +80,9 @@ def open_folder(folder: Path, dtype: torch.dtype, *, trust_remote_code: bool, na
     except LLMTraceError:
         raise
     except Exception as error:  # safetensors and transformers raise a dozen kinds for a damaged folder
+        wrong = "shapes that are not those of config.json" if "mismatched_sizes" in str(error) else first_line(error)
         raise FileFormatError(
-            f"Expected whole weights that fit config.json in the folder {name!r}, got: {_first_line(error)}"
+            f"Expected whole weights that fit config.json in the folder {name!r}, got {wrong}; get the folder again."
         ) from error
     return Source(name, hf, _tokenizer(folder, name, trust_remote_code=trust_remote_code, local_files_only=True))
 
@@ -106,7 +107,7 @@ def open_hub(name: str, dtype: torch.dtype, *, trust_remote_code: bool) -> Sourc
     except LLMTraceError:
         raise
     except Exception as error:
-        raise _no_weights(name, _first_line(error)) from error
+        raise _no_weights(name, first_line(error)) from error
     tokenizer = _tokenizer(name, name, trust_remote_code=trust_remote_code, local_files_only=cached)
     return Source(name, hf, tokenizer)
 
@@ -129,7 +130,7 @@ def _from_pretrained(where: Path | str, dtype: torch.dtype, **options: Any) -> n
     except ValueError as error:
         if "Unrecognized" in str(error) or "does not recognize this architecture" in str(error):
             raise UnsupportedError(
-                f"Expected a causal language model that transformers knows, got {_first_line(error)}"
+                f"Expected a causal language model that transformers knows, got {first_line(error)}."
             ) from error
         if "trust_remote_code" in str(error):
             raise UnsupportedError(
@@ -168,7 +169,7 @@ def _read_config(folder: Path, name: str) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise FileFormatError(f"Expected JSON in {name}/config.json, got: {error}") from error
+        raise FileFormatError(f"Expected JSON in {name}/config.json, got {error}; get the file again.") from error
     if not isinstance(config, dict) or not (config.get("model_type") or config.get("architectures")):
         raise FileFormatError(f"Expected 'model_type' in {name}/config.json, got none; it is not a model's config.")
     return config
@@ -185,8 +186,8 @@ def _tokenizer(where: Path | str, name: str, **options: Any) -> Any | None:
         return AutoTokenizer.from_pretrained(where, **options)
     except Exception as error:
         raise FileFormatError(
-            f"Expected a tokenizer that transformers can read in {name!r}, got: {_first_line(error)} "
-            "Pass tokenizer= yourself, or get the files again."
+            f"Expected a tokenizer that transformers can read in {name!r}, got {first_line(error)}; get the files "
+            "again, or take them away and pass tokenizer=."
         ) from error
 
 
@@ -227,5 +228,7 @@ def _no_weights(name: str, why: str) -> NoWeightsError:
     )
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
+def first_line(error: Exception) -> str:
+    """What another library complains of, short enough for one of our sentences."""
+    message = str(error).strip().splitlines() or ["no message"]
+    return f"{type(error).__name__}: {message[0].rstrip('.')[:200]}"

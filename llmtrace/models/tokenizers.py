@@ -25,7 +25,12 @@ def prepare(tokenizer: Any) -> Any:
     ours.padding_side = "right"
     ours.init_kwargs.setdefault("name_or_path", "")
     if ours.bos_token is not None:
-        if ours.is_fast and ours.bos_token_id not in ours.encode("a"):
+        if ours.is_fast and not starts_with_bos(ours):
             ours.add_bos_token = True
         ours.init_kwargs["add_bos_token"] = True
     return ours
+
+
+def starts_with_bos(tokenizer: Any) -> bool:
+    """Does it put BOS first by itself? TransformerLens' bridges guess wrong where "a" is not in the vocabulary."""
+    return tokenizer.bos_token_id is not None and tokenizer.encode("a")[:1] == [tokenizer.bos_token_id]
