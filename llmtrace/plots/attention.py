@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from llmtrace.errors import InputError
-from llmtrace.plots.style import BAR, array, colours, count, dress, source, ticks, token_ticks
+from llmtrace.plots.style import array, colour_bar, colours, count, dress, source, ticks, token_ticks
 from llmtrace.plots.text import escaped, token_text
 from llmtrace.plots.tokens import causal, require_prompt, square_height
 from llmtrace.signals import Trace, attention_pattern
@@ -59,7 +59,12 @@ def plot_attention(
     scale = colours(pattern, signed=False)
     drawn.update_layout(
         margin_t=drawn.layout.margin.t + 16,
-        coloraxis={"colorscale": scale["colorscale"], "cmin": 0.0, "cmax": scale["zmax"], "colorbar": BAR},
+        coloraxis={
+            "colorscale": scale["colorscale"],
+            "cmin": 0.0,
+            "cmax": scale["zmax"],
+            "colorbar": colour_bar(each * down),
+        },
     )
     drawn.update_xaxes(**token_ticks(keys, room=900 // across))
     drawn.update_yaxes(**ticks(queries, room=each), autorange="reversed")

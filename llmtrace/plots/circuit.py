@@ -55,9 +55,9 @@ def plot_circuit(circuit: Circuit, *, max_edges: int = 400) -> go.Figure:
     )
     drawn.add_traces(_legend(drawn_edges))
     columns = [str(head) for head in range(graph.n_heads)]
-    drawn.update_xaxes(**ticks(columns, largest=11), title="head", range=[-0.7, graph.n_heads - 0.3])
+    drawn.update_xaxes(**ticks(columns), title="head", range=[-0.7, graph.n_heads - 0.3])
     drawn.update_yaxes(
-        **ticks([str(layer) for layer in range(graph.n_layers)], room=spacing * graph.n_layers, largest=11),
+        **ticks([str(layer) for layer in range(graph.n_layers)], room=spacing * graph.n_layers),
         title="layer",
         range=[-0.95, graph.n_layers + 0.3],
     )
@@ -72,8 +72,8 @@ def _ranked(circuit: Circuit) -> list[Scored]:
     edges = circuit.edges
     if circuit.scores is None:
         return [(edge, None) for edge in edges]
-    scored = [(edge, circuit.scores[circuit.graph.index(edge)].item()) for edge in edges]
-    return sorted(scored, key=lambda one: -abs(one[1]))
+    score = {edge: circuit.scores[circuit.graph.index(edge)].item() for edge in edges}
+    return [(edge, score[edge]) for edge in sorted(edges, key=lambda edge: -abs(score[edge]))]
 
 
 def layer_spacing(graph: Graph) -> int:
@@ -89,7 +89,7 @@ def node_size(graph: Graph) -> int:
 def place_of(node: Node | KvHead, graph: Graph) -> tuple[float, float]:
     """Where a node is drawn. Key-value heads stand just below the query heads of their group."""
     if isinstance(node, Head):
-        return node.head, node.layer
+        return float(node.head), float(node.layer)
     if isinstance(node, KvHead):
         group = graph.n_heads / graph.n_kv_heads
         return node.head * group + (group - 1) / 2, node.layer - 0.22
@@ -110,10 +110,8 @@ def _curve(graph: Graph, edge: Edge) -> tuple[np.ndarray, np.ndarray]:
     else:
         bow = 0.0
     s, r = STEPS, 1 - STEPS
-    weights = (r**3, 3 * r**2 * s, 3 * r * s**2, s**3)
-    xs = (x0, x0 + bow, x1 + bow, x1)
-    ys = (y0, y0 + 0.45 * rise, y1 - 0.45 * rise, y1)
-    return sum(w * x for w, x in zip(weights, xs, strict=True)), sum(w * y for w, y in zip(weights, ys, strict=True))
+    weights = np.stack([r**3, 3 * r**2 * s, 3 * r * s**2, s**3], axis=1)  # of a cubic Bezier curve
+    return weights @ [x0, x0 + bow, x1 + bow, x1], weights @ [y0, y0 + 0.45 * rise, y1 - 0.45 * rise, y1]
 
 
 def _colour(score: float | None) -> str:
@@ -203,7 +201,7 @@ def _legend(edges: list[Scored]) -> list[go.Scatter]:
     """What colours and dashes mean, for those that occur."""
     signs = {_colour(score) for _, score in edges}
     slots = {edge.port.slot or "MLP, logits" for edge, _ in edges}
-    shown = [(POSITIVE, "solid", "score > 0"), (NEGATIVE, "solid", "score < 0")]
+    shown = [(POSITIVE, "solid", "positive score"), (NEGATIVE, "solid", "negative score")]
     shown = [row for row in shown if row[0] in signs]
     shown += [(MUTED, DASHES[slot], f"into {slot}") for slot in "qk" if slot in slots]
     if straight := [slot for slot in ("v", "MLP, logits") if slot in slots]:

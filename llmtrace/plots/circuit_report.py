@@ -27,7 +27,9 @@ def plot_circuit_report(report: CircuitReport) -> go.Figure:
         *source(report.provenance, len(per_prompt)),
         f"{circuit.n_edges:,} of {count(circuit.graph.n_edges, 'edge')}",
         f"{report.ablation} ablation of the rest",
-        f"95% bootstrap interval over prompts [{low:.2f}, {high:.2f}]",
+        f"95% bootstrap interval over prompts [{low:.2f}, {high:.2f}]"
+        if np.isfinite(low + high)
+        else "no interval: a resample has no ratio",
         f"mean of {count(len(chance), 'random circuit')} {round(chance.mean(), 2) + 0.0:.2f}" if len(chance) else "",
         f"{count(outside, 'prompt')} outside the axis" if outside else "",
         *report.caveats,
@@ -90,6 +92,7 @@ def _spread(n: int, width: float) -> np.ndarray:
 def _range(per_prompt: np.ndarray, wanted: list[float]) -> tuple[list[float], int]:
     """An axis that holds what is `wanted`; a prompt with a tiny denominator must not flatten the rest."""
     finite = per_prompt[np.isfinite(per_prompt)]
+    wanted = [value for value in wanted if np.isfinite(value)]
     reach = max(max(wanted) - min(wanted), 1e-6)
     kept = finite[(finite > min(wanted) - reach) & (finite < max(wanted) + reach)]
     low, high = min([*wanted, *kept.tolist()]), max([*wanted, *kept.tolist()])

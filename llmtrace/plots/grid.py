@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from llmtrace.nodes import Bias, Embed, Head, Mlp, Node
-from llmtrace.plots.style import BAR, colours, gaps, ticks
+from llmtrace.plots.style import colour_bar, colours, gaps, ticks
 from llmtrace.plots.text import escaped
 
 READABLE = 14  # numbers are written into the cells of maps up to this many columns
@@ -38,13 +38,13 @@ class Grid:
         others = list(dict.fromkeys(_column(node) for node in (*layered, *below, *above) if not isinstance(node, Head)))
         columns = [str(head) for head in range(heads)] + others
         span = list(range(layers[0], layers[-1] + 1)) if layers else []
-        rows = [node.label for node in below] + [str(layer) for layer in span] + [node.label for node in above]
+        rows = [node.label for node in below] + [str(layer) for layer in span] + [node.name for node in above]
         if len(layered) < 0.3 * len(span) * max(1, len(columns)):
             return None
         row_of = {label: i for i, label in enumerate(rows)}
         cell = {}
         for node in nodes:
-            layer = node.label if node in (*below, *above) else str(getattr(node, "layer", ""))
+            layer = node.label if node in below else node.name if node in above else str(getattr(node, "layer", ""))
             column = node.head if isinstance(node, Head) else columns.index(_column(node), heads)
             cell[node] = (row_of[layer], column)
         return cls(tuple(rows), tuple(columns), cell, heads)
@@ -77,7 +77,7 @@ def draw_grid(drawn: go.Figure, grid: Grid, values: np.ndarray, hover: list[list
     drawn.add_heatmap(
         z=values, hovertext=hover, hoverinfo="text", hoverongaps=False, **gaps(*values.shape),
         texttemplate="%{z:.2f}" if fits else None, textfont={"size": 11} if fits else None,
-        colorbar=BAR,
+        colorbar=colour_bar(grid.height),
         **colours(values, signed=True),
     )  # fmt: skip
     columns = [label if i < grid.n_heads else escaped(label) for i, label in enumerate(grid.columns)]

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from llmtrace.influence import LensScores
-from llmtrace.plots.style import BAR, MUTED, POSITIVE, array, colours, dress, gaps, source, ticks
+from llmtrace.plots.style import MUTED, POSITIVE, array, colour_bar, colours, dress, gaps, source, ticks
 from llmtrace.plots.text import escaped, number, token_text
 
 READABLE = 16  # tokens are written into the cells of at most this many prompts
@@ -17,6 +17,7 @@ def plot_lens(scores: LensScores) -> go.Figure:
     """Stages upward. Left: mean and quartiles over prompts. Right: every prompt, its top token in the cell."""
     values, probability = array(scores.values), array(scores.top_probability)
     stages, prompts = values.shape
+    height = max(260, 28 * stages + 90)
     tokens = [[token_text(token, limit=12) for token in row] for row in scores.top_tokens]
     drawn = make_subplots(1, 2, column_widths=[0.3, 0.7], shared_yaxes=True, horizontal_spacing=0.03)
     low, high = np.quantile(values, [0.25, 0.75], axis=1)
@@ -42,11 +43,11 @@ def plot_lens(scores: LensScores) -> go.Figure:
             ]
             for s in range(stages)
         ],
-        colorbar=BAR,
+        colorbar=colour_bar(height),
         row=1, col=2, **colours(values),
     )  # fmt: skip
     facts = [*source(scores.provenance, prompts), "bars: quartiles over prompts", "cells: the token predicted there"]
-    dress(drawn, f"Logit lens: {scores.metric} by stage", facts, height=max(260, 28 * stages + 90))
+    dress(drawn, f"Logit lens: {scores.metric} by stage", facts, height=height)
     drawn.update_yaxes(**ticks(names, room=28 * stages))
     drawn.update_yaxes(title="stage of the residual stream", row=1, col=1)
     drawn.update_xaxes(title=escaped(f"mean {scores.metric}"), zeroline=True, row=1, col=1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import plotly.graph_objects as go
 
 from llmtrace.plots.style import FAINT, count, figure, words
 from llmtrace.plots.text import escaped, token_text
 from llmtrace.prompts import PromptSet
 
-WIDTHS = {"prompt": 0.7, "text": 3.2, "corrupted_text": 3.2, "correct": 0.9, "wrong": 0.9, "group": 2.4, "tokens": 0.7}
+WIDTHS = {"prompt": 0.8, "text": 3.2, "corrupted_text": 3.2, "correct": 0.9, "wrong": 0.9, "group": 2.4, "tokens": 0.8}
 
 
 def plot_prompts(prompts: PromptSet, *, rows: int = 40) -> go.Figure:
@@ -23,7 +24,7 @@ def plot_prompts(prompts: PromptSet, *, rows: int = 40) -> go.Figure:
         *(f"left out: {n} {what}" for what, n in prompts.left_out.items()),
     ]
     show = {"correct": lambda text: token_text(text, limit=60), "wrong": lambda text: token_text(text, limit=60)}
-    drawn = figure(f"Prompts: {prompts.name}", facts[1:], height=min(1400, 130 + 44 * len(table)))
+    drawn = figure(f"Prompts: {prompts.name}", facts[1:], height=60 + _height(table))
     drawn.add_table(
         columnwidth=[WIDTHS.get(name, 1.0) for name in table.columns],
         header={
@@ -37,3 +38,12 @@ def plot_prompts(prompts: PromptSet, *, rows: int = 40) -> go.Figure:
     )  # fmt: skip
     drawn.update_layout(margin={"l": 8, "r": 8, "b": 8})
     return drawn
+
+
+def _height(table: pd.DataFrame) -> int:
+    """px that the rows need: a line of text is about 17 px, and a unit of `WIDTHS` holds about 11 letters."""
+    lines = [
+        max(1 + len(str(value)) // int(11 * WIDTHS.get(name, 1.0)) for name, value in row.items())
+        for row in table.to_dict("records")
+    ]
+    return min(2400, sum(12 + 17 * n for n in lines))

@@ -25,7 +25,9 @@ DRAW = """
 for (const data of document.querySelectorAll('script[type="application/json"].figure')) {
   const spec = JSON.parse(data.textContent), box = data.parentElement.querySelector('.plot');
   box.textContent = '';
-  Plotly.newPlot(box, spec.data, spec.layout, {responsive: true, displaylogo: false});
+  Plotly.newPlot(box, spec.data, spec.layout, {responsive: true, displaylogo: false,
+    showSendToCloud: false, plotlyServerURL: '',
+    modeBarButtonsToRemove: ['sendChartToCloud', 'sendDataToCloud']});
 }
 """
 

@@ -21,7 +21,7 @@ INK, MUTED, FAINT = "#1f2933", "#66727f", "#d5dae0"
 NEGATIVE, POSITIVE = "#b2182b", "#2166ac"  # the ends of RdBu
 DIVERGING, SHARES = "RdBu", "Viridis"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-BAR = {"thickness": 14, "outlinewidth": 0, "lenmode": "pixels", "len": 220, "y": 1, "yanchor": "top"}  # colour bars
+UPLOADS = ["sendChartToCloud", "sendDataToCloud"]  # buttons of plotly.js that would send the data to its makers
 PITCH = 7  # px that a label needs at least; where they have less, only every n-th is written
 
 
@@ -37,6 +37,12 @@ def colours(values: np.ndarray, *, signed: bool | None = None) -> dict[str, Any]
     if signed if signed is not None else bool((finite < 0).any()):
         return {"colorscale": DIVERGING, "zmid": 0.0, "zmin": -largest, "zmax": largest}
     return {"colorscale": SHARES, "zmin": 0.0, "zmax": largest}
+
+
+def colour_bar(height: int) -> dict[str, Any]:
+    """The bar beside a heatmap of about `height` px, no longer than the heatmap."""
+    length = max(80, min(220, height - 90))
+    return {"thickness": 14, "outlinewidth": 0, "lenmode": "pixels", "len": length, "y": 1, "yanchor": "top", "ypad": 0}
 
 
 def sign_colours(values: np.ndarray) -> list[str]:
@@ -64,6 +70,7 @@ def dress(drawn: go.Figure, heading: str, facts: Sequence[str], *, height: int, 
         margin={"t": top + 16, "l": 70, "r": 30, "b": 60},
         hoverlabel={"align": "left", "font": {"family": FONT}},
         hovermode="closest",
+        modebar={"remove": UPLOADS},
         **layout,
     )  # fmt: skip
     drawn.update_xaxes(automargin=True, zeroline=False)
@@ -85,7 +92,7 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def ticks(labels: Sequence[str], *, room: int = 900, largest: float = 12) -> dict[str, Any]:
+def ticks(labels: Sequence[str], *, room: int = 900) -> dict[str, Any]:
     """A numeric axis with tick text (already escaped), for an axis of about `room` px.
 
     Never a category axis: plotly merges equal category labels silently, and prompts repeat tokens. Labels shrink as
@@ -95,7 +102,7 @@ def ticks(labels: Sequence[str], *, room: int = 900, largest: float = 12) -> dic
     step = math.ceil(PITCH / pitch) if pitch < PITCH else 1
     return {
         "type": "linear", "tickmode": "array", "tickvals": list(range(0, len(labels), step)),
-        "ticktext": list(labels)[::step], "tickfont": {"size": max(6.0, min(largest, 0.85 * pitch * step))},
+        "ticktext": list(labels)[::step], "tickfont": {"size": max(6.0, min(12.0, 0.85 * pitch * step))},
         "showgrid": False,
     }  # fmt: skip
 

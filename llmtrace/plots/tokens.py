@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from llmtrace.errors import InputError
 from llmtrace.influence import SourceScores, TokenInfluence
 from llmtrace.plots.grid import READABLE
-from llmtrace.plots.style import BAR, array, colours, count, figure, gaps, source, ticks, token_ticks, words
+from llmtrace.plots.style import array, colour_bar, colours, count, figure, gaps, source, ticks, token_ticks, words
 from llmtrace.plots.text import escaped
 
 
@@ -33,21 +33,21 @@ def plot_token_influence(influence: TokenInfluence, *, prompt: int = 0) -> go.Fi
     labels = influence.labels[prompt]
     values = array(influence.values[prompt])
     values = causal(values, np.arange(len(values)))
+    height = square_height(len(labels))
     where = "all layers" if influence.layer is None else f"layer {influence.layer}"
     facts = [
         *source(influence.provenance),
         f"prompt {prompt} of {count(len(influence.values), 'prompt')}",
         "each row sums to 1" if influence.rows_sum_to_one else "rows are not shares",
     ]
-    drawn = figure(f"{words(influence.method).capitalize()}, {where}", facts, height=square_height(len(labels)))
+    drawn = figure(f"{words(influence.method).capitalize()}, {where}", facts, height=height)
     drawn.add_heatmap(
-        z=values, hoverongaps=False, colorbar=BAR, **gaps(*values.shape), **colours(values),
+        z=values, hoverongaps=False, colorbar=colour_bar(height),
+        **gaps(*values.shape), **colours(values),
         hovertemplate="target %{y:d}: %{y}<br>source %{x:d}: %{x}<br>%{z:.4g}<extra></extra>",
     )  # fmt: skip
     drawn.update_xaxes(**token_ticks(labels), title="source token")
-    drawn.update_yaxes(
-        **token_ticks(labels, room=square_height(len(labels)) - 60), title="target token", autorange="reversed"
-    )
+    drawn.update_yaxes(**token_ticks(labels, room=height - 60), title="target token", autorange="reversed")
     return drawn
 
 
@@ -74,7 +74,8 @@ def plot_source_scores(scores: SourceScores, *, prompt: int = 0, top: int = 16) 
     drawn = figure(heading, facts, height=square_height(len(order)))
     drawn.add_heatmap(
         z=values[order], **gaps(*values[order].shape), **colours(values, signed=True),
-        colorbar=BAR, text=_worth_saying(values[order]), texttemplate="%{text}", textfont={"size": 10},
+        colorbar=colour_bar(square_height(len(order))),
+        text=_worth_saying(values[order]), texttemplate="%{text}", textfont={"size": 10},
         hovertemplate="head %{y}<br>source %{x:d}: %{x}<br>%{z:+.4g}<extra></extra>",
     )  # fmt: skip
     drawn.update_xaxes(**token_ticks(labels), title="source token")
