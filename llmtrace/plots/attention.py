@@ -38,7 +38,7 @@ def plot_attention(
     each = square_height(len(at)) if across == 1 else max(100, min(420, 14 * len(at) + 40))
     drawn = make_subplots(
         down, across, shared_xaxes="all", shared_yaxes="all", horizontal_spacing=0.02,
-        vertical_spacing=min(0.3, 34 / each) / down, subplot_titles=[f"{layer}.{h}" for h in heads],
+        vertical_spacing=min(0.3, 34 / each) / down, subplot_titles=[f"{layer}.{h}" for h in heads] if len(heads) > 1 else None,
     )  # fmt: skip
     position = "%{y:d}: " if trace.kept is None else ""
     for panel, values in enumerate(pattern):
@@ -54,11 +54,12 @@ def plot_attention(
         f"{len(heads)} of {count(len(whole), 'head')}",
         "rows: queries, columns: keys",
     ]
-    dress(drawn, f"Attention of layer {layer}", facts, height=each * down + 80)
+    heading = f"Attention of layer {layer}" if len(heads) > 1 else f"Attention of head {layer}.{heads[0]}"
+    dress(drawn, heading, facts, height=each * down + 80)
     drawn.update_annotations(font_size=12)
     scale = colours(pattern, signed=False)
     drawn.update_layout(
-        margin_t=drawn.layout.margin.t + 16,
+        margin_t=drawn.layout.margin.t + (16 if len(heads) > 1 else 0),
         coloraxis={
             "colorscale": scale["colorscale"],
             "cmin": 0.0,

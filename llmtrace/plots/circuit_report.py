@@ -42,7 +42,9 @@ def plot_circuit_report(report: CircuitReport) -> go.Figure:
     names = ["this circuit", *(["random circuits"] if len(chance) else [])]
     drawn.update_xaxes(**ticks(names), range=[-0.5, len(names) - 0.5], row=1, col=1)
     drawn.update_yaxes(title="faithfulness", range=axis, row=1, col=1)
-    drawn.update_xaxes(**ticks([str(i) for i in range(len(per_prompt))], room=500), title="prompt", row=1, col=2)
+    drawn.update_xaxes(
+        **ticks([str(i) for i in range(len(per_prompt))], room=500, least=20), title="prompt", row=1, col=2
+    )
     drawn.update_yaxes(title=escaped(report.metric), row=1, col=2)
     drawn.update_layout(legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"})
     return drawn

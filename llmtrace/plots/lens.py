@@ -51,7 +51,7 @@ def plot_lens(scores: LensScores) -> go.Figure:
     drawn.update_yaxes(**ticks(names, room=28 * stages))
     drawn.update_yaxes(title="stage of the residual stream", row=1, col=1)
     drawn.update_xaxes(title=escaped(f"mean {scores.metric}"), zeroline=True, row=1, col=1)
-    drawn.update_xaxes(**ticks([str(p) for p in range(prompts)], room=600), title="prompt", row=1, col=2)
+    drawn.update_xaxes(**ticks([str(p) for p in range(prompts)], room=600, least=20), title="prompt", row=1, col=2)
     return drawn
 
 

@@ -92,14 +92,14 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def ticks(labels: Sequence[str], *, room: int = 900) -> dict[str, Any]:
-    """A numeric axis with tick text (already escaped), for an axis of about `room` px.
+def ticks(labels: Sequence[str], *, room: int = 900, least: int = PITCH) -> dict[str, Any]:
+    """A numeric axis with tick text (already escaped), for an axis of about `room` px, `least` px a label.
 
     Never a category axis: plotly merges equal category labels silently, and prompts repeat tokens. Labels shrink as
     they become many; where even small ones would overlap, every n-th is written and the cells between stay.
     """
     pitch = room / max(1, len(labels))
-    step = math.ceil(PITCH / pitch) if pitch < PITCH else 1
+    step = math.ceil(least / pitch) if pitch < least else 1
     return {
         "type": "linear", "tickmode": "array", "tickvals": list(range(0, len(labels), step)),
         "ticktext": list(labels)[::step], "tickfont": {"size": max(6.0, min(12.0, 0.85 * pitch * step))},
