@@ -38,7 +38,8 @@ def plot_attention(
     each = square_height(len(at)) if across == 1 else max(100, min(420, 14 * len(at) + 40))
     drawn = make_subplots(
         down, across, shared_xaxes="all", shared_yaxes="all", horizontal_spacing=0.02,
-        vertical_spacing=min(0.3, 34 / each) / down, subplot_titles=[f"{layer}.{h}" for h in heads] if len(heads) > 1 else None,
+        vertical_spacing=min(0.3, 34 / each) / down,
+        subplot_titles=[f"{layer}.{h}" for h in heads] if len(heads) > 1 else None,
     )  # fmt: skip
     position = "%{y:d}: " if trace.kept is None else ""
     for panel, values in enumerate(pattern):
