@@ -198,8 +198,10 @@ def test_embedded_models_need_no_network(name: str, backend: str) -> None:
 
 def test_auto_prefers_a_hooked_transformer_and_bridges_what_it_cannot_compute() -> None:
     assert type(load(random_hf("gpt2"))).__name__ == CLASSES[BACKENDS[0]]
-    biased = random_hf("llama", attention_bias=True)
-    assert type(load(biased)).__name__ == "TransformerBridge"
+    biased = load(random_hf("llama", attention_bias=True))
+    assert type(biased).__name__ == "TransformerBridge"
+    olmo: Any = transformers.AutoModelForCausalLM.from_config(transformers.Olmo2Config(**(SHAPE | GROUPED)))
+    assert processing_flags(load(olmo)) == OFF | {"center_unembed": True, "fold_value_biases": True}
 
 
 def test_both_classes_agree_on_every_activation_they_both_name() -> None:
@@ -216,6 +218,7 @@ def test_a_shorter_context(backend: str) -> None:
     assert load(random_hf("llama"), backend=backend).cfg.n_ctx == 64
     assert load(random_hf("llama"), backend=backend, n_ctx=16).cfg.n_ctx == 16
     assert load(random_hf("gpt2"), backend=backend, n_ctx=999).cfg.n_ctx == 40
+    assert load(random_hf("gpt2", n_positions=8), backend=backend).cfg.n_ctx == 8  # shorter than the check text
 
 
 # --- tokenizers --------------------------------------------------------------------------------------------------

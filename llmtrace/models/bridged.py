@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-
 from llmtrace.errors import UnsupportedError
 from llmtrace.models.tokenizers import starts_with_bos
 
@@ -13,7 +11,7 @@ POST_NORM = ("Gemma2ForCausalLM", "Gemma3ForCausalLM")
 
 
 def bridge_from_hugging_face(
-    hf: nn.Module,
+    hf: Any,
     architecture: str,
     *,
     name: str,

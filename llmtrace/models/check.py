@@ -53,10 +53,11 @@ def check_weights(model: nn.Module, name: str) -> None:
             )
 
 
-def reference_of(hf: nn.Module, tokenizer: Any | None, n_ctx: int | None) -> Reference:
+def reference_of(hf: Any, tokenizer: Any | None, n_ctx: int | None) -> Reference:
     """Log-probabilities of the source on the check text, or on fixed random tokens where there is no tokenizer."""
     weight = hf.get_input_embeddings().weight
-    tokens = check_tokens(tokenizer, weight.shape[0], n_ctx).to(weight.device)
+    limits = (LONGEST, n_ctx, getattr(hf.config, "max_position_embeddings", None))
+    tokens = check_tokens(tokenizer, weight.shape[0], min(limit for limit in limits if limit)).to(weight.device)
     training, attention = hf.training, hf.config._attn_implementation
     try:
         hf.eval()
@@ -69,9 +70,8 @@ def reference_of(hf: nn.Module, tokenizer: Any | None, n_ctx: int | None) -> Ref
     return Reference(tokens.cpu(), logits.double().log_softmax(-1).cpu(), weight.dtype)
 
 
-def check_tokens(tokenizer: Any | None, d_vocab: int, n_ctx: int | None) -> Int[Tensor, "1 pos"]:
-    """At most 32 tokens of a text; random ones stand in for a missing tokenizer or a text it cannot read."""
-    length = min(LONGEST, n_ctx or LONGEST)
+def check_tokens(tokenizer: Any | None, d_vocab: int, length: int) -> Int[Tensor, "1 pos"]:
+    """At most `length` tokens of a text; random ones stand in for a missing tokenizer or a text it cannot read."""
     if tokenizer is not None:
         ids = [i for i in tokenizer.encode(TEXT) if i < d_vocab][:length]
         if len(set(ids)) > 4:

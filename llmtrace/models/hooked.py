@@ -32,7 +32,7 @@ def require_hooked_transformer() -> None:
 
 
 def hooked_from_hugging_face(
-    hf: nn.Module,
+    hf: Any,
     architecture: str,
     *,
     name: str,

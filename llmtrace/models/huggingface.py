@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from llmtrace.errors import (
     FileFormatError,
@@ -30,7 +29,7 @@ class Source:
     """A model as Hugging Face computes it. `ours`: nobody else holds it, so it may be changed."""
 
     name: str
-    hf: nn.Module
+    hf: Any  # a transformers.PreTrainedModel
     tokenizer: Any | None
     ours: bool = True
 
@@ -39,7 +38,7 @@ class Source:
         return type(self.hf).__name__
 
 
-def open_object(hf: nn.Module) -> Source:
+def open_object(hf: Any) -> Source:
     """A Hugging Face model that the caller has loaded.
 
     Raises:
@@ -112,7 +111,7 @@ def open_hub(name: str, dtype: torch.dtype, *, trust_remote_code: bool) -> Sourc
     return Source(name, hf, tokenizer)
 
 
-def _from_pretrained(where: Path | str, dtype: torch.dtype, **options: Any) -> nn.Module:
+def _from_pretrained(where: Path | str, dtype: torch.dtype, **options: Any) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:

@@ -11,7 +11,7 @@ Source: `components/{unembed,abstract_attention,grouped_query_attention,mlps/gat
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any
 
 # parameter name -> the order in which TransformerLens wants its axes in memory
 MEMORY_ORDER = {
@@ -22,7 +22,7 @@ MEMORY_ORDER = {
 GATED_MEMORY_ORDER = {f"mlp.{name}": (1, 0) for name in ("W_in", "W_gate", "W_out")}
 
 
-def lay_out(model: nn.Module) -> None:
+def lay_out(model: Any) -> None:
     """Change the strides of a HookedTransformer's parameters in place; values are untouched.
 
     A plain MLP reads W_in and W_out as they are (`addmm`), only a gated one transposes them.
@@ -33,5 +33,4 @@ def lay_out(model: nn.Module) -> None:
         if order is None:
             continue
         inverse = tuple(order.index(axis) for axis in range(len(order)))
-        # a new tensor owns its memory, so tied parameters come apart instead of changing each other
         parameter.data = parameter.data.permute(order).contiguous().permute(inverse)

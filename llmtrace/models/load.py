@@ -175,12 +175,10 @@ def _build(
 
 def _bearable(flags: dict[str, bool], config: Any) -> dict[str, bool]:
     """The flags without those that would change what this model computes, or that do nothing to it."""
-    post_norm = str((getattr(config, "architectures", None) or [""])[0]).startswith(("Olmo2", "Olmo3"))
     centred = not hasattr(config, "rms_norm_eps")
     capped = bool(getattr(config, "final_logit_softcapping", None))
     return flags | {
-        "fold_ln": flags["fold_ln"] and not post_norm,
-        "center_writing_weights": flags["center_writing_weights"] and centred and not post_norm,
+        "center_writing_weights": flags["center_writing_weights"] and centred,
         "center_unembed": flags["center_unembed"] and not capped,
     }
 
@@ -200,11 +198,10 @@ def _device(device: str | torch.device) -> torch.device:
 def _dtype(dtype: torch.dtype | str | None) -> torch.dtype:
     if dtype is None:
         return torch.float32
-    if isinstance(dtype, str):
-        dtype = DTYPES.get(dtype.removeprefix("torch."), dtype)
-    if dtype not in DTYPES.values():
+    found = DTYPES.get(str(dtype).removeprefix("torch."))
+    if found is None:
         raise InputError(f"Expected dtype to be one of {', '.join(DTYPES)}, got {dtype}.")
-    return dtype
+    return found
 
 
 def _looks_like_a_path(source: Any) -> bool:
