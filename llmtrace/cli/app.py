@@ -60,7 +60,7 @@ for command in (demo, models, trace, influence, ablate, paths, discover, evaluat
     app.command()(command)
 
 
-def _version(asked: bool) -> None:
+def _version(asked: bool) -> bool:
     if asked:
         from importlib.metadata import PackageNotFoundError, version
 
@@ -70,6 +70,7 @@ def _version(asked: bool) -> None:
             found = "(not installed: a source tree)"
         typer.echo(f"llmtrace {found}")
         raise typer.Exit
+    return asked
 
 
 @app.callback()

@@ -87,7 +87,7 @@ class Findings:
         if claimed and tested:
             return "confirmed" if (score > 0) == (change < 0) else "opposite sign"
         if tested:
-            return f"missed by the score: acts through {'MLPs' if patched else 'later heads'}"
+            return f"missed: via {'MLPs' if patched else 'heads'}"
         return "not confirmed" if claimed else "-"
 
     @cached_property
@@ -121,7 +121,7 @@ def find(run: Run) -> Findings:
     stages = Stages(8)
     seed = run.asked.seed
     with stages.stage("loading tiny-english"):
-        model = run.load()
+        model = run.load(spin=False)
         prompts = run.prompts(model)
         other = run.asked.make_with(model, run.source, seed=seed + 1)
         held_out = other[[i for i, text in enumerate(other.texts) if text not in prompts.texts]]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmtrace.cli.options import UNITS
 from llmtrace.cli.prompts import described
-from llmtrace.cli.screen import decimals, number
+from llmtrace.cli.screen import cell, decimals, number
 from llmtrace.nodes import Head, parse_node
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def sections(found: Findings) -> list[Section]:
     ]
     parts = []
     for (heading, text, table), nouns in zip(_story(found), figures, strict=True):
-        frame = None if table is None else DataFrame(table[1], columns=table[0])
+        frame = None if table is None else DataFrame([list(map(cell, row)) for row in table[1]], columns=table[0])
         parts.append(Section(heading, text, table=frame))
         parts += [Section(name, figure=plot(noun)) for name, noun in nouns.items()]
     head = _strongest(found)
@@ -56,7 +56,6 @@ def sections(found: Findings) -> list[Section]:
         "where it looks before the answer."
     )
     parts.append(Section("Where does it look?", where, figure=plot(found.trace, layer=head.layer, head=head.head)))
-    parts.append(Section("Prompts", f"{described(found.prompts)}.", table=found.prompts.df()))
     return parts
 
 
@@ -109,15 +108,16 @@ def _test(found: Findings) -> tuple[str, str, Table]:
     shown = [row for row in found.rows if row.verdict != "-"][:SHOWN_HEADS]
     return (
         "3. Is the claim true?",
-        "Two tests change the model instead of reading it. Path patching: the head tells the output (MLPs included) "
-        "what it would say on the corrupted sentence, which has three other names. Mean ablation: the head says its "
-        f"average over the corrupted sentences, to everybody. Numbers are changes ({_facts(found)}): a head that "
-        "pushes the answer up must bring it down.\n\nShown are heads whose score, or whose ablation beyond doubt, "
-        f"is {decimals(found.threshold)} or more (5 % of the clean value). Rank correlation of the score with the "
-        f"tests over all {len(found.rows)} heads (Spearman, 1 is the same order): path patching "
-        f"{number(rank['path_patching'])}, mean ablation {number(rank['mean_ablation'])}.",
+        "Two tests change the model instead of reading it. Path patch: the head tells the output (MLPs included) "
+        "what it would say on the corrupted sentence, which has three other names. Ablation: for all later parts "
+        f"the head's output becomes its average over the corrupted sentences. Numbers are changes ({_facts(found)}): "
+        "a head that pushes the answer up must bring it down.\n\nShown are heads whose score reaches "
+        f"{decimals(found.threshold)} (5 % of the clean value), and heads whose ablation does with an interval on "
+        f"one side of 0. Rank correlation of the score with the tests over all {len(found.rows)} heads (Spearman, 1 "
+        f"is the same order): path patch {number(rank['path_patching'])}, ablation {number(rank['mean_ablation'])}. "
+        "Missed: the score cannot see a head that acts via MLPs or via later heads.",
         (
-            ["head", "score", "path patching", "mean ablation", "95 % interval", "verdict"],
+            ["head", "score", "path patch", "ablation", "95 % interval", "verdict"],
             [
                 [
                     parse_node(row.head).label,

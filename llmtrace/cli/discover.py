@@ -102,7 +102,9 @@ def discover(
         )
         if out is None:
             screen.say("Nothing was saved: add --out FOLDER to keep the circuit.")
-            again = run.again("discover", f" --n-edges {size} --out my-circuit")
+            again = run.again(
+                "discover", f" --method {method} --selection {selection} --n-edges {size} --out my-circuit"
+            )
             return [(again, "the same, kept on disk, ready for llmtrace evaluate")]
         made = chosen.seed is not None
         command = run.again("evaluate", f" {shlex.quote(str(out))}", seed=seed + 1 if made else None)

@@ -167,7 +167,8 @@ ROWS: dict[str, Any] = {
 
 
 class Document(BaseModel):
-    """The envelope. `provenance` is that of the model (weights' sha256, processing flags, versions)."""
+    """The envelope. `provenance`: of the model (sha256 of its weights, processing flags, versions); `out`, `files`: the
+    folder that was written and what is in it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -182,6 +183,7 @@ class Document(BaseModel):
     provenance: dict[str, Any] | None = None
     summary: dict[str, Any] = {}
     rows: list[Any]
+    out: str | None = None
     files: list[str] = []
 
 

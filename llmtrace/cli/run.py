@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtrace.cli.options import UNITS
-from llmtrace.cli.prompts import Asked
+from llmtrace.cli.prompts import Asked, described
 from llmtrace.cli.screen import Next, Screen, working
 from llmtrace.errors import InputError
 from llmtrace.files import atomic_folder, read_json, write_text
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 RESULT = "result.json"
 REPORT = "report.html"
+PROMPTS_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,9 @@ class Run:
         if self.out is not None:
             require_free(self.out, overwrite=self.overwrite)
 
-    def load(self) -> TraceModel:
-        with working(f"loading {self.source}"):
+    def load(self, *, spin: bool = True) -> TraceModel:
+        """`spin`: show that something is going on (not where a bar says so already)."""
+        with working(f"loading {self.source}", spin=spin):
             from llmtrace.models import load
 
             return load(self.source, device=self.device, dtype=self.dtype)
@@ -53,8 +55,11 @@ class Run:
         return self.asked.make(model, self.source)
 
     def again(self, command: str, options: str = "", *, seed: int | None = None) -> str:
-        """Another command line on the same model and prompts."""
-        return f"llmtrace {command} {shlex.quote(self.source)}{options}{self.asked.flags(seed=seed)}"
+        """Another command line on the same model, prompts and metric."""
+        metric = None if command in ("trace", "influence") else self.options.get("metric")
+        kept = {"--metric": (metric, None), "--device": (self.device, "auto"), "--dtype": (self.dtype, "float32")}
+        same = "".join(f" {option} {value}" for option, (value, default) in kept.items() if value != default)
+        return f"llmtrace {command} {shlex.quote(self.source)}{options}{self.asked.flags(seed=seed)}{same}"
 
     def finish(
         self,
@@ -88,13 +93,14 @@ class Run:
             provenance=provenance,
             summary=summary or {},
             rows=list(rows),
+            out=None if self.out is None else str(self.out),
         )
         if self.out is not None:
             with atomic_folder(self.out, overwrite=self.overwrite) as draft:
                 if save is not None:
                     save(draft)
                 if sections is not None:
-                    _report(draft / REPORT, f"llmtrace {self.command} {self.source}", sections(), provenance or {})
+                    self._report(draft / REPORT, sections(), prompts, provenance or {})
                 document.files = sorted([*(file.name for file in draft.iterdir()), RESULT])
                 write_text(draft / RESULT, document.model_dump_json(indent=1) + "\n")
         if self.json:
@@ -106,6 +112,17 @@ class Run:
             screen.heading(f"Written to {self.out}")
             screen.say(", ".join(document.files) + f"; open {self.out / REPORT} in a browser for the figures")
         screen.next(commands)
+
+    def _report(
+        self, path: Path, sections: list[Section], prompts: PromptSet | None, provenance: dict[str, Any]
+    ) -> None:
+        from llmtrace.plots import Section, save_report
+
+        if prompts is not None:
+            about = f"{described(prompts)}; the first {min(len(prompts), PROMPTS_SHOWN)}."
+            sections = [*sections, Section("Prompts", about, table=prompts.df().head(PROMPTS_SHOWN))]
+        title = f"llmtrace {self.command} {Path(self.source).name}"
+        save_report(path, title, sections, provenance={**provenance, "seed": self.asked.seed, "options": self.options})
 
 
 def require_free(out: Path, *, overwrite: bool) -> None:
@@ -121,9 +138,3 @@ def require_free(out: Path, *, overwrite: bool) -> None:
         raise InputError(
             f"--overwrite replaces only folders that llmtrace wrote, and {str(out)!r} is not one; choose another --out."
         )
-
-
-def _report(path: Path, title: str, sections: list[Section], provenance: dict[str, Any]) -> None:
-    from llmtrace.plots import save_report
-
-    save_report(path, title, sections, provenance=provenance)

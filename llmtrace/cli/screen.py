@@ -34,7 +34,7 @@ class Screen:
         from rich.table import Table
 
         table = Table(box=None if self._plain else SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        cells = [[_cell(value) for value in row] for row in rows]
+        cells = [[cell(value) for value in row] for row in rows]
         for index, name in enumerate(columns):
             numeric = all(_is_number(row[index]) for row in cells)
             table.add_column(name, justify="right" if numeric else "left", no_wrap=numeric or index == 0)
@@ -53,7 +53,8 @@ class Screen:
             self.say(f"      {purpose}")
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """As it stands in a table."""
     if value is None:
         return ""
     return number(value) if isinstance(value, float) else str(value)
@@ -74,10 +75,10 @@ def decimals(value: float, digits: int = 2) -> str:
 
 
 @contextmanager
-def working(label: str) -> Iterator[None]:
+def working(label: str, *, spin: bool = True) -> Iterator[None]:
     """A spinner on standard error, where somebody looks; whatever others print meanwhile goes there too."""
     with redirect_stdout(sys.stderr):
-        if not sys.stderr.isatty():
+        if not spin or not sys.stderr.isatty():
             yield
             return
         from rich.console import Console
