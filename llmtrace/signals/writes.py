@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from einops import einsum
@@ -35,6 +35,7 @@ class Writes:
         return self.values[self.nodes.index(node)]
 
 
+@runtime_checkable
 class Shape(Protocol):
     """What the list of writers depends on: an `Architecture` has it, and so has a `circuits.Graph`."""
 

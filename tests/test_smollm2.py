@@ -1,0 +1,95 @@
+"""A real language model: what SmolLM2-135M must give (the figures of its path patching are in benchmarks/README.md)."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from llmtrace.circuits import Circuit, Graph, eap, run_circuit, select
+from llmtrace.interventions import ablate, path_patch
+from llmtrace.models import describe, final_residual
+from llmtrace.nodes import Head
+from llmtrace.prompts import ioi
+from llmtrace.signals.sites import site_name
+
+
+@pytest.fixture(scope="module")
+def prompts(smollm2):
+    return ioi(smollm2, 16, seed=0)
+
+
+@torch.no_grad()
+def test_it_completes_the_sentence(smollm2):
+    text = "When Mary and John went to the store, John gave a drink to"
+    tokens = smollm2.to_tokens(text)
+    assert tokens.shape == (1, 15)
+    p = smollm2(tokens)[0, -1].softmax(-1)
+    assert p[smollm2.to_single_token(" Mary")].item() == pytest.approx(0.836, abs=5e-3)
+    assert p[smollm2.to_single_token(" John")].item() == pytest.approx(0.004, abs=2e-3)
+
+
+def test_the_shape_is_that_of_grouped_query_attention(smollm2):
+    arch = describe(smollm2)
+    assert (arch.n_layers, arch.n_heads, arch.n_kv_heads, arch.norm, arch.gated) == (30, 9, 3, "RMS", True)
+    assert Graph.of(smollm2).n_edges == 70_651
+
+
+@pytest.mark.parametrize("mlps", ["recomputed", "frozen"])
+def test_23_3_carries_the_name_to_the_logits(smollm2, prompts, mlps):
+    effects = path_patch(smollm2, prompts, mlps=mlps)
+    assert effects.top(1)[0][0] == (Head(23, 3),)
+    leaders = {nodes[0] for nodes, _ in effects.top(5)}
+    assert {Head(29, 1), Head(29, 0), Head(23, 0)} <= leaders
+    assert effects.of(Head(23, 3)).mean().item() < -2 and effects.of(Head(29, 0)).mean().item() > 0.5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("mlps", ["recomputed", "frozen"])
+def test_the_closed_form_is_the_hooked_run(smollm2, prompts, mlps):
+    """One hooked forward pass per head, all other heads frozen to the clean run; to 1e-4."""
+    few, layers = prompts[:4], range(describe(smollm2).n_layers)
+    kinds = ("z", "mlp_out") if mlps == "frozen" else ("z",)
+    names = [site_name(kind, layer) for kind in kinds for layer in layers]
+    metric = few.metric()
+
+    def run(tokens, hooks):
+        return metric.of_residual(smollm2, metric.here(final_residual(smollm2, tokens, hooks)))
+
+    def cache(tokens):
+        kept = {}
+        run(tokens, [(name, lambda value, name=name: kept.__setitem__(name, value.clone())) for name in names])
+        return kept
+
+    clean, corrupted = cache(few.clean), cache(few.corrupted)
+    heads = [Head(2, 3), Head(20, 5), Head(23, 3), Head(29, 1)]
+    fast = path_patch(smollm2, few, senders=heads, mlps=mlps)
+    for index, sender in enumerate(heads):
+        frozen = dict(clean)
+        name = site_name("z", sender.layer)
+        frozen[name] = clean[name].clone()
+        frozen[name][:, :, sender.head] = corrupted[name][:, :, sender.head]
+        slow = run(few.clean, [(name, lambda _, value=value: value) for name, value in frozen.items()])
+        assert torch.allclose(fast.after[index], slow, atol=1e-4)
+
+
+def test_removing_the_name_mover_hurts_less_than_its_path_says(smollm2, prompts):
+    """Causality over correlation: the ablation of 23.3 confirms its sign; other heads make up for part of it."""
+    effects = ablate(smollm2, prompts, [Head(23, 3), Head(2, 3)], mode="mean")
+    name_mover, bystander = effects.mean().tolist()
+    assert name_mover < -0.5 and abs(bystander) < 0.3
+
+
+def test_full_and_empty_circuits_are_the_two_runs(smollm2, prompts):
+    few = prompts[:4]
+    metric, graph = few.metric(), Graph.of(smollm2)
+    with torch.no_grad():
+        clean, corrupted = (
+            metric.of_residual(smollm2, metric.here(final_residual(smollm2, t))) for t in (few.clean, few.corrupted)
+        )
+    assert torch.allclose(run_circuit(smollm2, Circuit.full(graph), few), clean, atol=1e-3)
+    assert torch.allclose(run_circuit(smollm2, Circuit.empty(graph), few), corrupted, atol=1e-3)
+
+
+def test_edge_scores_rank_the_name_mover_into_the_circuit(smollm2, prompts):
+    circuit = select(eap(smollm2, prompts[:4]), 300)
+    assert "a23.h3->logits" in circuit
