@@ -1,0 +1,30 @@
+"""Every tutorial runs from its first cell to its last, in a kernel of its own."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+
+HOME = Path(__file__).resolve().parents[1] / "tutorials"
+NOTEBOOKS = sorted(HOME.glob("*.ipynb"))
+
+
+def test_there_are_tutorials():
+    assert NOTEBOOKS
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_notebook_runs_and_shows_its_figures(path, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the notebook machinery's own
+        import nbformat
+        from nbclient import NotebookClient
+
+        notebook = nbformat.read(path, as_version=4)
+        assert all(not cell.get("outputs") for cell in notebook.cells), "notebooks are committed without outputs"
+        done = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = [output for cell in done.cells for output in cell.get("outputs", ())]
+    assert any("application/vnd.plotly.v1+json" in output.get("data", {}) for output in shown), "no figure was shown"
+    assert list(tmp_path.iterdir()) == [], "a tutorial leaves nothing where it runs"
