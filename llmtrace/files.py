@@ -25,7 +25,7 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
         raise InputError(
             f"Expected a new folder, but {path.name!r} exists; choose another name or pass overwrite=True."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_parent(path)
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield draft
@@ -42,9 +42,11 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write one file atomically."""
+    """Write one file atomically. Raises InputError where a folder is in its place."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise InputError(f"Expected the name of a file, but {path.name!r} is a folder; add a file name.")
+    _make_parent(path)
     handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -55,8 +57,25 @@ def write_text(path: str | Path, text: str) -> None:
         Path(draft).unlink(missing_ok=True)
 
 
+def _make_parent(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(
+            f"Expected a folder for {path.name!r}, but a file is in its place ({path.parent.name!r}); choose another."
+        ) from error
+
+
 def write_json(path: str | Path, content: Any) -> None:
-    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    """Write a JSON file atomically. Raises InputError for numbers that JSON does not have (NaN, infinity)."""
+    try:
+        text = json.dumps(content, indent=1, allow_nan=False)
+    except ValueError as error:
+        raise InputError(
+            f"Expected finite numbers to write into {Path(path).name!r}, got NaN or infinity; "
+            "look for them in what you save."
+        ) from error
+    write_text(path, text + "\n")
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
@@ -65,20 +84,42 @@ def read_json(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise NotFoundError(f"Expected the file {path.name!r}, found none at that path; check the path.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise FileFormatError(f"{path.name!r} is not readable JSON ({error}); it is truncated or not ours.") from None
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(
+            f"{path.name!r} is not readable JSON ({error}); it is truncated or not ours: write it again."
+        ) from None
     if not isinstance(content, dict):
-        raise FileFormatError(f"Expected a JSON object in {path.name!r}, got {type(content).__name__}.")
+        raise FileFormatError(
+            f"Expected a JSON object in {path.name!r}, got {type(content).__name__}; give a file that llmtrace wrote."
+        )
     return content
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+def first_problem(error: Exception) -> str:
+    """What pydantic (or one of ours) complains of first, and where in the file that is."""
+    found = error.errors() if hasattr(error, "errors") else []
+    if not found:
+        return str(error).splitlines()[0]
+    return f"{'.'.join(map(str, found[0]['loc']))}: {found[0]['msg']}"
 
 
 def require_schema(content: dict[str, Any], kind: str, version: int, name: str) -> None:
     """Refuse a file of another kind or of a newer schema than this program knows."""
     if content.get("kind") != kind:
-        raise FileFormatError(f"Expected a {kind} file, but {name!r} says it is {content.get('kind')!r}.")
+        raise FileFormatError(
+            f"Expected a {kind} file, but {name!r} says it is {content.get('kind')!r}; give another file."
+        )
     found = content.get("schema_version")
-    if not isinstance(found, int) or found > version:
+    if not isinstance(found, int) or not found >= 1:
+        raise FileFormatError(
+            f"Expected a schema version from 1 to {version} in {name!r}, got {found!r}; write it again."
+        )
+    if found > version:
         raise FileFormatError(
             f"{name!r} has schema version {found!r} and this llmtrace reads up to {version}; upgrade llmtrace-interp."
         )

@@ -6,7 +6,8 @@ their own: `METRICS.register(Method("margin", my_margin, "correct against the be
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,16 @@ class Method:
     source: str = ""
     cost: str = ""
     needs: tuple[str, ...] = ()
+
+    def require_options(self, options: Iterable[str]) -> None:
+        """Refuse keyword arguments that the function does not have."""
+        known = [p.name for p in inspect.signature(self.function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        for name in options:
+            if name not in known:
+                raise InputError(
+                    f"Expected options of {self.name} ({', '.join(known) or 'it has none'}), got {name!r}; "
+                    f"leave it out.{did_you_mean(name, known)}"
+                )
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         return self.function(*args, **options)

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import torch
 from einops import einsum
 
-from llmtrace.errors import InputError, MismatchError
+from llmtrace.errors import CheckError, InputError, MismatchError
 from llmtrace.methods import Method, Table
 from llmtrace.models import TraceModel, unembed
 from llmtrace.shapes import Float, Int, PerPrompt, Positions, Tensor
@@ -80,21 +80,27 @@ class Metric:
         here = self.here(logits)
         if self.tokens is None:
             return here
-        if int(self.tokens.max()) >= here.shape[-1]:
-            raise MismatchError(
-                f"Expected answers below the vocabulary size {here.shape[-1]}, got token {int(self.tokens.max())}; "
-                "make the prompts with this model's tokenizer."
-            )
         return _gather(here, self.tokens.to(logits.device))
 
     def of_rows(self, rows: Float[Tensor, "*lead batch n"]) -> Float[Tensor, "*lead batch"]:
         """The metric from the rows it reads. Half precision is widened first: a difference of logits needs the bits."""
         rows = _wide(rows)
         values = self.reduce(rows, *(c.to(rows) if c.is_floating_point() else c.to(rows.device) for c in self.context))
-        if values.shape != rows.shape[:-1]:
+        if not isinstance(values, Tensor) or values.shape != rows.shape[:-1]:
+            got = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise InputError(
-                f"Expected {self.name} to give one number per prompt, shape {list(rows.shape[:-1])}, got "
-                f"{list(values.shape)}; reduce the last axis of [*lead batch d_vocab] and nothing else."
+                f"Expected {self.name} to give one number per prompt, shape {list(rows.shape[:-1])}, got {got}; "
+                "reduce the last axis of [*lead batch d_vocab] and nothing else."
+            )
+        if bool(values.isnan().any()):
+            prompt = int(values.isnan().reshape(-1, len(self)).any(0).nonzero()[0])
+            cause = (
+                "the logits are NaN already, so look at the model's weights and dtype"
+                if bool(rows.isnan().any())
+                else "the logits are numbers, so look at the metric's function"
+            )
+            raise CheckError(
+                f"Expected a number from {self.name} for each prompt, got NaN for prompt {prompt}; {cause}."
             )
         return values
 
@@ -106,6 +112,8 @@ class Metric:
         self, model: TraceModel, resid: Float[Tensor, "*lead batch d_model"]
     ) -> Float[Tensor, "*lead batch"]:
         """The metric from final residual vectors of the answer position: only the rows it reads are unembedded."""
+        if self.tokens is not None:
+            _require_in_vocabulary(self.tokens, model.W_U.shape[-1])
         rows = None if self.tokens is None else self.tokens.to(resid.device)
         return self.of_rows(unembed(model, resid, rows))
 
@@ -244,7 +252,16 @@ def _weighted_sum(rows: Tensor, weights: Tensor) -> Tensor:
     return einsum(rows, weights, "... batch n, batch n -> ... batch")
 
 
+def _require_in_vocabulary(tokens: Tensor, d_vocab: int) -> None:
+    if int(tokens.max()) >= d_vocab:
+        raise MismatchError(
+            f"Expected answers below the vocabulary size {d_vocab}, got token {int(tokens.max())}; "
+            "make the prompts with this model's tokenizer."
+        )
+
+
 def _gather(rows: Tensor, tokens: Tensor) -> Tensor:
+    _require_in_vocabulary(tokens, rows.shape[-1])
     return rows.gather(-1, tokens.expand(*rows.shape[:-1], tokens.shape[-1]))
 
 

@@ -11,9 +11,10 @@ With grouped-query attention keys and values belong to the key-value head: their
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llmtrace.errors import InputError
+from llmtrace.errors import InputError, NotFoundError, did_you_mean
 
 SLOTS = ("q", "k", "v")
 
@@ -156,12 +157,23 @@ def parse_node(text: str) -> Node:
 
     Raises InputError for anything else. Whether the model has that layer is for the caller that knows the model.
     """
-    for form, kind in _NODE_FORMS:
+    for form, kind in _NODE_FORMS if isinstance(text, str) else ():
         if match := re.fullmatch(form, text.strip()):
             if kind is Embed:
                 return Embed(match[1])
             return kind(*map(int, match.groups()))
     raise InputError(f"Expected a node such as 'a9.h6' (or '9.6'), 'm3', 'm3.n12', 'input' or 'logits', got {text!r}.")
+
+
+def place_of(wanted: tuple[Node, ...], among: Sequence[tuple[Node, ...]], method: str) -> int:
+    """Where `wanted` stands among the results of `method`; one that is not there is a sentence, not a `ValueError`."""
+    if wanted in among:
+        return among.index(wanted)
+    name, known = " + ".join(map(str, wanted)), [" + ".join(map(str, nodes)) for nodes in among]
+    raise NotFoundError(
+        f"Expected one of the {len(known)} nodes of {method} ({known[0]} to {known[-1]}), got {name!r}."
+        + did_you_mean(name, known)
+    )
 
 
 def parse_port(text: str) -> Port:

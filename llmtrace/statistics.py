@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from llmtrace.errors import InputError
+
 
 def bootstrap_samples(n: int, *, draws: int = 1000, seed: int = 0) -> Int[Tensor, "draw n"]:
     """`draws` resamples with replacement of the indices 0..n-1; the same seed gives the same resamples."""
@@ -16,6 +18,8 @@ def percentile_interval(
     statistics: Float[Tensor, "draw *rest"], *, level: float = 0.95
 ) -> tuple[Float[Tensor, "*rest"], Float[Tensor, "*rest"]]:
     """The central `level` of bootstrapped statistics: (low, high)."""
+    if not 0 < level < 1:
+        raise InputError(f"Expected a level between 0 and 1, got {level}; 0.95 leaves 2.5 % out at each end.")
     tail = (1 - level) / 2
     low, high = torch.quantile(statistics.double(), torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
     return low, high

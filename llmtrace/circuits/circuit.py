@@ -14,9 +14,9 @@ from torch import Tensor
 
 from llmtrace.circuits.graph import Graph
 from llmtrace.errors import FileFormatError, InputError, LLMTraceError, MismatchError
-from llmtrace.files import read_json, require_schema, write_json
+from llmtrace.files import first_problem, read_json, require_schema, write_json
 from llmtrace.models import TraceModel
-from llmtrace.nodes import Edge, Node, parse_edge, parse_node
+from llmtrace.nodes import Edge, Node, parse_edge, parse_node, place_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,11 +38,15 @@ class Circuit:
     def __post_init__(self) -> None:
         if self.mask.shape != self.graph.real.shape:
             raise MismatchError(
-                f"Expected a mask of {tuple(self.graph.real.shape)} (writers x ports), got {tuple(self.mask.shape)}."
+                f"Expected a mask of {tuple(self.graph.real.shape)} (writers x ports), got {tuple(self.mask.shape)}; "
+                "start from Circuit.empty(graph).mask."
             )
+        if self.mask.dtype != torch.bool:
+            raise InputError(f"Expected a mask of booleans, got {self.mask.dtype}; compare scores with a threshold.")
         if bool((self.mask & ~self.graph.real).any()):
             raise InputError(
-                "The mask selects edges that the graph does not have: a writer must come before its reader."
+                "The mask selects edges that the graph does not have: a writer must come before its reader; "
+                "write mask & graph.real."
             )
 
     @classmethod
@@ -90,9 +94,9 @@ class Circuit:
         return not bool((self.mask & ~self._same_graph(other).mask).any())
 
     def without(self, *nodes: Node) -> Circuit:
-        """The circuit with every edge out of these writers removed."""
-        mask = self.mask.clone()
-        mask[[self.graph.row[node] for node in nodes]] = False
+        """The circuit with every edge out of these writers removed. Raises NotFoundError for one it has no row for."""
+        mask, writers = self.mask.clone(), [(node,) for node in self.graph.nodes]
+        mask[[place_of((node,), writers, "the graph") for node in nodes]] = False
         return self._with(mask)
 
     def pruned(self) -> Circuit:
@@ -112,7 +116,8 @@ class Circuit:
         return self._with(mask)
 
     def require_model(self, model: TraceModel) -> None:
-        """Refuse a model of another shape or, where the circuit knows them, other weights."""
+        """Refuse a model of another shape. Other weights of the same shape are allowed: that is how a circuit is
+        followed over training; `evaluate` says so in its caveats."""
         if self.graph != (graph := Graph.of(model)):
             raise MismatchError(
                 f"This circuit belongs to {self.graph}, and the model is {graph}; load the circuit's model."
@@ -165,10 +170,15 @@ class Circuit:
             )
         except (ValidationError, TypeError, LLMTraceError) as error:
             raise FileFormatError(
-                f"{name!r} does not follow the circuit schema: {str(error).splitlines()[0]}"
+                f"{name!r} does not follow the circuit schema: {first_problem(error).rstrip('.')}; discover it again."
             ) from None
         if file.scores is None:
             return circuit
+        if len(file.scores) != len(file.edges):
+            raise FileFormatError(
+                f"Expected a score for each of {len(file.edges)} edges in {name!r}, got {len(file.scores)}; "
+                "discover it again."
+            )
         scores = torch.zeros(graph.real.shape)
         for edge, score in zip(file.edges, file.scores, strict=True):
             scores[graph.index(parse_edge(edge))] = score
@@ -179,7 +189,9 @@ class Circuit:
 
     def _same_graph(self, other: Circuit) -> Circuit:
         if self.graph != other.graph:
-            raise MismatchError(f"Expected circuits of one graph, got {self.graph} and {other.graph}.")
+            raise MismatchError(
+                f"Expected circuits of one graph, got {self.graph} and {other.graph}; compare like with like."
+            )
         return other
 
     def __repr__(self) -> str:

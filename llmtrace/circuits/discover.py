@@ -6,7 +6,8 @@ from typing import Any
 
 from llmtrace.circuits.circuit import Circuit
 from llmtrace.circuits.discovery import METHODS
-from llmtrace.circuits.selection import select
+from llmtrace.circuits.graph import Graph
+from llmtrace.circuits.selection import SELECTIONS, require_size, select
 from llmtrace.metrics import Metric
 from llmtrace.models import TraceModel
 from llmtrace.prompts import PromptSet
@@ -24,7 +25,12 @@ def discover(
 ) -> Circuit:
     """The circuit of `n_edges` edges that `method` ranks highest. `options` go to the method.
 
-    A circuit is a claim: `evaluate` it, on prompts that did not choose it where you can.
+    A circuit is a claim: `evaluate` it, on prompts that did not choose it where you can. Raises NotFoundError for an
+    unknown method or selection, InputError for a size outside 1..all edges or an option the method does not have.
     """
-    scores = METHODS[method].function(model, prompts, metric=metric, **options)
+    row = METHODS[method]
+    row.require_options(options)
+    SELECTIONS[selection]  # an unknown one is refused before the scores are computed, and so is a size
+    require_size(Graph.of(model), n_edges)
+    scores = row(model, prompts, metric=metric, **options)
     return select(scores, n_edges, selection=selection)

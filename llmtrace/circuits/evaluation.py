@@ -123,6 +123,8 @@ def evaluate(
     circuit of another model.
     """
     circuit.require_model(model)
+    if n_random < 0:
+        raise InputError(f"Expected 0 or more random circuits, got {n_random}; 10 is the default.")
     metric = metric_of(model, prompts, metric)
     writes = ablated_writes(model, prompts, ablation)
     graph = circuit.graph
@@ -137,7 +139,9 @@ def evaluate(
             f"The model and the empty circuit give the same {metric.name}, so faithfulness has no scale; "
             "choose another corruption or another metric."
         )
-    caveats = []
+    caveats, found_in = [], circuit.provenance.get("weights")
+    if found_in not in (None, provenance(model).weights):
+        caveats.append(f"the circuit was found in other weights ({circuit.provenance.get('model', 'unknown')})")
     if (inverted := int((gap.sign() != gap.mean().sign()).sum())) > 0:
         caveats.append(f"on {inverted} of {len(prompts)} prompts the corrupted run is the better one")
     drawn = [alone(c) for c in track(random_circuits(graph, circuit.n_edges, n_random, seed), "random circuits")]

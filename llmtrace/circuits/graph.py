@@ -36,6 +36,14 @@ class Graph:
     parallel: bool
     attn_only: bool
 
+    def __post_init__(self) -> None:
+        sizes = self.n_layers, self.n_heads, self.n_kv_heads
+        if not all(isinstance(size, int) and size > 0 for size in sizes) or self.n_heads % self.n_kv_heads:
+            raise InputError(
+                f"Expected whole numbers of layers, heads and key-value heads above 0, the last dividing the second, "
+                f"got {', '.join(map(str, sizes))}; use Graph.of(model)."
+            )
+
     @classmethod
     def of(cls, model: TraceModel | Architecture) -> Graph:
         arch = model if isinstance(model, Architecture) else describe(model)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from llmtrace.circuits.circuit import Circuit
 from llmtrace.circuits.graph import Graph
-from llmtrace.errors import InputError
+from llmtrace.errors import InputError, MismatchError
 from llmtrace.interventions import group_means
 from llmtrace.metrics import Metric
 from llmtrace.models import (
@@ -48,7 +48,9 @@ Buffer = Float[Tensor, "node batch pos d_model"]
 def ablated_writes(model: TraceModel, prompts: PromptSet, ablation: Ablation = "resample") -> Buffer:
     """What removed edges carry. One pass; reuse it for every circuit on the same prompts."""
     if ablation not in ("resample", "zero", "mean"):
-        raise InputError(f"Expected ablation 'resample', 'zero' or 'mean', got {ablation!r}.")
+        raise InputError(f"Expected ablation 'resample', 'zero' or 'mean', got {ablation!r}; choose one.")
+    if ablation != "zero":
+        prompts.require_corruption(f"{ablation.capitalize()} ablation of edges")
     values = node_writes(model, prompts.corrupted).values
     if ablation == "zero":
         return torch.zeros_like(values)
@@ -72,6 +74,11 @@ def run_circuit(
     circuit.require_model(model)
     metric = metric_of(model, prompts, metric)
     writes = ablated_writes(model, prompts, ablation) if removed_writes is None else removed_writes
+    if writes.shape[:3] != (expected := (len(circuit.graph.nodes), *prompts.clean.shape)):
+        raise MismatchError(
+            f"Expected removed writes of shape {[*expected, model.cfg.d_model]}, got {list(writes.shape)}; "
+            "make them with ablated_writes(model, prompts) on these prompts."
+        )
     final = circuit_residual(model, circuit.graph, circuit.mask, prompts.clean, writes)
     return metric.of_residual(model, metric.here(final))
 

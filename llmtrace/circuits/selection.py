@@ -66,14 +66,22 @@ SELECTIONS = Table(
 )
 
 
+def require_size(graph: Graph, n_edges: int) -> None:
+    """Refuse a number of edges that no circuit of this graph has."""
+    if not isinstance(n_edges, int) or not 1 <= n_edges <= graph.n_edges:
+        raise InputError(
+            f"Expected a whole number of edges from 1 to {graph.n_edges:,}, got {n_edges!r}; "
+            f"try {min(100, graph.n_edges)}."
+        )
+
+
 def select(scores: EdgeScores, n_edges: int, *, selection: str = "greedy", prune: bool = True) -> Circuit:
     """A circuit of at most `n_edges` edges (fewer where pruning finds dead ends).
 
     Raises InputError for a size outside 1..all edges, NotFoundError for an unknown selection.
     """
     graph = scores.graph
-    if not 1 <= n_edges <= graph.n_edges:
-        raise InputError(f"Expected between 1 and {graph.n_edges:,} edges, got {n_edges:,}.")
+    require_size(graph, n_edges)
     mask = SELECTIONS[selection].function(graph, scores.values.abs().cpu(), n_edges)
     circuit = Circuit(
         graph,

@@ -81,7 +81,7 @@ def neuron_attribution(
     if arch.attn_only:
         raise UnsupportedError("This model is attention-only, so it has no neurons; use direct_logit_attribution.")
     arch.require_pre_norm("Neuron attribution")
-    layers = tuple(range(arch.n_layers)) if layers is None else tuple(layers)
+    layers = arch.require_layers(layers)
     metric = metric_of(model, prompts, metric)
     direction = logit_direction(model, metric)
     last = site_name("resid_post", arch.n_layers - 1)
@@ -116,9 +116,7 @@ def source_token_attribution(
     """
     arch = describe(model)
     arch.require_pre_norm("Source-token attribution")
-    heads = arch.heads if heads is None else tuple(heads)
-    for head in heads:
-        arch.require(head)
+    heads = arch.heads if heads is None else arch.require_all(heads, (Head,), "to split by source")
     layers = tuple(sorted({head.layer for head in heads}))
     metric = metric_of(model, prompts, metric)
     direction = logit_direction(model, metric)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.nodes import Bias, Node
+from llmtrace.nodes import Bias, Node, place_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,8 @@ class NodeScores:
         return self.values.mean(1)
 
     def of(self, node: Node) -> Float[Tensor, " batch"]:
-        return self.values[self.nodes.index(node)]
+        """One node's score per prompt. Raises NotFoundError when it was not scored."""
+        return self.values[place_of((node,), [(n,) for n in self.nodes], self.method)]
 
     def top(self, k: int = 10) -> list[tuple[Node, float]]:
         """The `k` nodes of largest mean magnitude, biases left out, largest first."""

@@ -52,19 +52,19 @@ def ablate(
     reference    the side whose mean is taken: "corrupted" or "clean" (mean only)
     batch_size   prompts in one forward pass, counted over the nodes that are stacked
 
-    Raises InputError for an unknown mode, a node the model does not have, or no node at all.
+    Raises InputError for an unknown mode, a node the model does not have, no node at all, or prompts without the
+    corruption that the mode reads.
     """
     arch = describe(model)
     if mode not in MODES:
-        raise InputError(f"Expected mode to be one of {', '.join(MODES)}, got {mode!r}.")
-    targets: tuple[Target, ...] = (*arch.heads, *arch.mlps) if nodes is None else tuple(nodes)
-    if not targets:
-        raise InputError("Expected at least one head or MLP to ablate, got none.")
-    for node in targets:
-        if not isinstance(node, Head | Mlp):
-            raise InputError(f"Expected heads and MLPs, got {node}; other places are not ablated here.")
-        arch.require(node)
+        raise InputError(f"Expected mode to be one of {', '.join(MODES)}, got {mode!r}; choose one.")
+    targets: tuple[Target, ...] = (
+        (*arch.heads, *arch.mlps) if nodes is None else arch.require_all(nodes, (Head, Mlp), "to ablate")
+    )
     metric = metric_of(model, prompts, metric)
+    prompts.side(reference)
+    if mode == "resample" or (mode == "mean" and reference == "corrupted"):
+        prompts.require_corruption(f"{mode.capitalize()} ablation")
     resid, clean_final = _cached_residuals(model, prompts.clean)
     replacements = _replacements(model, prompts, targets, mode, reference)
     variants = [targets] if together else [(node,) for node in targets]
@@ -82,7 +82,9 @@ def ablate(
         nodes=tuple(variants),
         before=metric.of_residual(model, metric.here(clean_final)).cpu(),
         after=after,
-        corrupted=metric.of_residual(model, metric.here(final_residual(model, prompts.corrupted))).cpu(),
+        corrupted=metric.of_residual(model, metric.here(final_residual(model, prompts.corrupted))).cpu()
+        if prompts.has_corruption
+        else None,
         method=f"{mode} ablation",
         metric=metric.name,
         provenance=provenance(model).as_dict(),

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmtrace.errors import InputError
-from llmtrace.nodes import Node
+from llmtrace.nodes import Node, place_of
 from llmtrace.statistics import bootstrap_interval
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ class Effects:
         return self.change.mean(1)
 
     def of(self, *nodes: Node) -> Float[Tensor, " batch"]:
-        """The change of one intervention."""
-        return self.change[self.nodes.index(nodes)]
+        """The change of one intervention. Raises NotFoundError when it was not made."""
+        return self.change[place_of(nodes, self.nodes, self.method)]
 
     def normalised(self) -> Float[Tensor, " node"]:
         """Mean change as a share of the whole way from the clean to the corrupted run: 0 nothing, 1 all of it.
@@ -63,7 +63,10 @@ class Effects:
             raise InputError(f"{self.method} has no corrupted run to normalise by; read .mean() instead.")
         whole = (self.corrupted - self.before).mean()
         if whole.abs() <= 1e-6 * max(1e-12, self.before.abs().mean().item()):
-            raise InputError("Clean and corrupted runs give the same metric, so no share of the way can be stated.")
+            raise InputError(
+                "Clean and corrupted runs give the same metric, so no share of the way can be stated; "
+                "read .mean(), or choose another corruption."
+            )
         return self.mean() / whole
 
     def interval(self, *, level: float = 0.95, seed: int = 0) -> tuple[Float[Tensor, " node"], Float[Tensor, " node"]]:

@@ -49,15 +49,12 @@ def path_patch(
     Raises InputError for a sender that cannot send or runs that do not differ, UnsupportedError on post-norm models.
     """
     if mlps not in ("recomputed", "frozen"):
-        raise InputError(f"Expected mlps='recomputed' (Wang et al.) or 'frozen', got {mlps!r}.")
+        raise InputError(f"Expected mlps='recomputed' (Wang et al.) or 'frozen', got {mlps!r}; choose one.")
     arch = describe(model)
     arch.require_pre_norm("Path patching in closed form")
-    senders = arch.heads if senders is None else tuple(senders)
-    for sender in senders:
-        if not isinstance(sender, Head | Mlp | Embed):
-            raise InputError(f"Expected heads, MLPs or 'input' as senders, got {sender}.")
-        arch.require(sender)
+    senders = arch.heads if senders is None else arch.require_all(senders, (Head, Mlp, Embed), "as senders")
     metric = metric_of(model, prompts, metric)
+    prompts.require_corruption("Path patching")
     clean = _run_at(model, prompts.clean, metric)
     corrupted = _run_at(model, prompts.corrupted, metric)
     changes = _changes(model, arch, clean, corrupted)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from llmtrace.errors import InputError, UnsupportedError
 from llmtrace.models.protocol import TraceModel
 from llmtrace.nodes import Bias, Embed, Head, KvHead, Logits, Mlp, Neuron, Node
+
+Place = TypeVar("Place", bound=Node)
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,13 @@ class Architecture:
     def require(self, node: Node) -> None:
         """Refuse a node that this model does not have."""
         sizes = {Head: self.n_heads, KvHead: self.n_kv_heads, Neuron: self.d_mlp}
-        if isinstance(node, Embed | Logits):
+        if isinstance(node, Logits):
+            return
+        if isinstance(node, Embed):
+            if node.part != "input":
+                raise InputError(
+                    f"{node} is not a node of its own: what enters the first block is one node, 'input' (Embed())."
+                )
             return
         within = 0 <= node.layer < self.n_layers
         if isinstance(node, Head | KvHead | Neuron):
@@ -59,8 +69,36 @@ class Architecture:
         if not within or isinstance(node, Bias):
             raise InputError(
                 f"{node} is not in this model, which has layers 0-{self.n_layers - 1}, "
-                f"heads 0-{self.n_heads - 1} and key-value heads 0-{self.n_kv_heads - 1}."
+                f"heads 0-{self.n_heads - 1} and key-value heads 0-{self.n_kv_heads - 1}; name one of these."
             )
+
+    def require_all(self, nodes: Sequence[Place], kinds: tuple[type, ...], role: str) -> tuple[Place, ...]:
+        """`nodes` as a tuple: at least one, each of `kinds` and in this model. `role` says what they are wanted for."""
+        expected = f"Expected a list of nodes {role} ({', '.join(kind.__name__ for kind in kinds)})"
+        if not isinstance(nodes, list | tuple):
+            raise InputError(f"{expected}, got {nodes!r} alone; put it in a list: [Head(9, 6)].")
+        found: tuple[Place, ...] = tuple(nodes)
+        if not found:
+            raise InputError(f"{expected}, got none; name one, or leave the argument out for all of them.")
+        for node in found:
+            if isinstance(node, str):
+                raise InputError(f"{expected}, got the text {node!r}; parse_node({node!r}) makes a node of it.")
+            if not isinstance(node, kinds):
+                raise InputError(f"{expected}, got {node} ({type(node).__name__}); take it out.")
+            self.require(node)
+        return found
+
+    def require_layers(self, layers: Sequence[int] | None) -> tuple[int, ...]:
+        """`layers` as a tuple (None: all of them), each one a layer of this model."""
+        if layers is None:
+            return tuple(range(self.n_layers))
+        if not isinstance(layers, Sequence) or not all(isinstance(layer, int) for layer in layers):
+            raise InputError(f"Expected a list of layer numbers, got {layers!r}; write layers=[0].")
+        if not layers or not all(0 <= layer < self.n_layers for layer in layers):
+            raise InputError(
+                f"Expected layers between 0 and {self.n_layers - 1}, got {list(layers)}; leave layers out for all."
+            )
+        return tuple(layers)
 
     def require_pre_norm(self, method: str) -> None:
         """Refuse models whose writes pass a norm before they reach the residual stream."""
@@ -73,7 +111,12 @@ class Architecture:
 
 def describe(model: TraceModel) -> Architecture:
     """The architecture of a HookedTransformer or TransformerBridge. Reads the configuration only."""
-    cfg = model.cfg
+    cfg = getattr(model, "cfg", None)
+    if cfg is None:
+        raise InputError(
+            f"Expected a model, a HookedTransformer or TransformerBridge, got {type(model).__name__}; "
+            "make one with llmtrace.load(name)."
+        )
     norm = getattr(cfg, "normalization_type", None)
     if norm not in (None, "LN", "LNPre", "RMS", "RMSPre"):
         raise UnsupportedError(f"Expected a model with LayerNorm, RMSNorm or no norm, got {norm!r}.")

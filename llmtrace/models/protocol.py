@@ -20,6 +20,9 @@ class TraceModel(Protocol):
     def cfg(self) -> Any: ...
 
     @property
+    def hook_dict(self) -> dict[str, Any]: ...
+
+    @property
     def W_E(self) -> Tensor: ...
 
     @property

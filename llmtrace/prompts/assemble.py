@@ -100,6 +100,8 @@ def assemble(
 
 def refuse_no_prompts(n: int) -> None:
     """A set has at least one prompt."""
+    if not isinstance(n, int):
+        raise InputError(f"Expected a number of prompts, got {n!r}; ask for n=16.")
     if n < 1:
         raise InputError(f"Expected at least 1 prompt, got {n}; give a pair, or ask a maker for n=16.")
 

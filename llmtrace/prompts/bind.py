@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from llmtrace.errors import InputError
 from llmtrace.metrics import METRICS, Metric
 from llmtrace.models import TraceModel, final_residual, unembed
 from llmtrace.prompts.prompt_set import PromptSet
@@ -18,6 +19,11 @@ def metric_of(model: TraceModel, prompts: PromptSet, metric: str | Metric | Call
 
     Cost: nothing, or one forward pass without the unembedding for a reference. Checks that the prompts fit the model.
     """
+    if not isinstance(prompts, PromptSet):
+        raise InputError(
+            f"Expected a PromptSet, which says what the right answer is, got {type(prompts).__name__}; "
+            "make one with ioi(model) or from_pairs(model, pairs)."
+        )
     prompts = as_prompts(model, prompts)
     metric = prompts.default_metric if metric is None else metric
     if not isinstance(metric, str) or "reference" not in METRICS[metric].needs:

@@ -33,6 +33,8 @@ def from_pairs(
 
     Raises InputError that shows the pair, LimitError for a prompt over the context length.
     """
+    if not isinstance(pairs, Iterable):
+        raise InputError(f"Expected a list of pairs, got {type(pairs).__name__}; write [(clean, corrupted, correct)].")
     numbered = ((f"Pair {i}: ", row) for i, row in enumerate(pairs))
     return _read(TokenReader.of(model, prepend_bos), numbered, name)
 
@@ -54,7 +56,7 @@ def from_jsonl(model: ModelOrTokenizer, path: str | Path, *, prepend_bos: bool |
             where = f"Line {number} of {path.name}: "
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise FileFormatError(
                     f"{where}Expected one JSON object per line, got {line[:40].decode(errors='replace')!r} ({error}); "
                     'write {"clean": ..., "corrupted": ..., "correct": ..., "wrong": ...}.'
@@ -99,19 +101,23 @@ def _pair(reader: TokenReader, row: Row) -> Pair:
         raise InputError(f"Expected a correct answer to {fields['clean']!r}, got none; give one or more words.")
     if both := set(correct) & set(wrong):
         raise InputError(f"Expected correct and wrong answers to differ, got {reader.pieces(sorted(both))} in both.")
-    named = fields.get("positions") or {}
+    named, group = fields.get("positions") or {}, fields.get("group") or ""
+    if not isinstance(named, Mapping):
+        raise InputError(f"Expected positions as a dict, got {named!r}; write {{'S': 'John'}}.")
+    if not isinstance(group, str):
+        raise InputError(f"Expected a group as text, got {group!r}; write it in quotes.")
     if "END" in named:
         raise InputError("Expected positions other than END, which is always the last token, got END; leave it out.")
     positions = {place: _position(reader, fields["clean"], len(clean), at) for place, at in named.items()}
-    return Pair(
-        fields["clean"], fields["corrupted"], clean, corrupted, correct, wrong, positions, fields.get("group") or ""
-    )
+    return Pair(fields["clean"], fields["corrupted"], clean, corrupted, correct, wrong, positions, group)
 
 
 def _fields(row: Row) -> Mapping[str, Any]:
     if not isinstance(row, Mapping):
         if isinstance(row, str) or not isinstance(row, Sequence):
             raise InputError(f"Expected a dict or a tuple ({', '.join(KEYS[:4])}), got {row!r}; write one per prompt.")
+        if len(row) > len(KEYS):
+            raise InputError(f"Expected at most {len(KEYS)} fields ({', '.join(KEYS)}), got {len(row)}; drop the rest.")
         row = dict(zip(KEYS, row, strict=False))
     for key in row:
         if key not in KEYS:
@@ -125,7 +131,7 @@ def _fields(row: Row) -> Mapping[str, Any]:
 
 
 def _answers(reader: TokenReader, given: Any) -> tuple[int, ...]:
-    words = [given] if isinstance(given, str) else list(given or ())
+    words = list(given) if isinstance(given, list | tuple) else [] if given is None else [given]
     if wrong_kind := [word for word in words if not isinstance(word, str)]:
         raise InputError(f"Expected answers as text, got {wrong_kind[0]!r}; write them in quotes.")
     return tuple(dict.fromkeys(reader.answer(word) for word in words))

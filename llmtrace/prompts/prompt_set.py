@@ -108,8 +108,21 @@ class PromptSet:
     def side(self, side: str) -> Tokens:
         """The "clean" or the "corrupted" tokens."""
         if side not in ("clean", "corrupted"):
-            raise InputError(f"Expected side 'clean' or 'corrupted', got {side!r}.")
+            raise InputError(f"Expected side 'clean' or 'corrupted', got {side!r}; choose one.")
         return self.clean if side == "clean" else self.corrupted
+
+    @property
+    def has_corruption(self) -> bool:
+        """Whether any corrupted prompt differs from its clean one."""
+        return not torch.equal(self.clean, self.corrupted)
+
+    def require_corruption(self, method: str) -> None:
+        """Refuse prompts that have nothing to patch in: every difference would be 0, whatever the model does."""
+        if not self.has_corruption:
+            raise InputError(
+                f"{method} needs corrupted prompts that differ from the clean ones, got {self.name!r}, which has none; "
+                "make prompts with ioi(model) or from_pairs(model, pairs)."
+            )
 
     def position(self, place: str | int) -> Positions:
         """Where a named position is in each prompt; an index (negative: from the end of the real tokens) as well."""
@@ -121,6 +134,8 @@ class PromptSet:
                     + did_you_mean(place, known)
                 )
             return self.positions[place]
+        if not isinstance(place, int):
+            raise InputError(f"Expected a named position or a whole number, got {place!r}; write 'END' or -1.")
         at = self.lengths + place if place < 0 else torch.full_like(self.lengths, place)
         if bool((at < 0).any() | (at >= self.lengths).any()):
             raise InputError(

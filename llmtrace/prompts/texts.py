@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from llmtrace.errors import InputError, LimitError, MismatchError
 from llmtrace.prompts.assemble import NO_CORRUPTION, Pair, assemble
@@ -16,6 +16,8 @@ def from_texts(
     """One prompt per text, with no answers (metrics that need one refuse) and `corruption="none"`: the corrupted
     tokens are the clean ones. Raises InputError for an empty text, LimitError for one over the context length."""
     reader = TokenReader.of(model, prepend_bos)
+    if not isinstance(texts, Iterable):
+        raise InputError(f"Expected a text or a list of texts, got {type(texts).__name__}; write it in quotes.")
     written = [texts] if isinstance(texts, str) else list(texts)
     pairs = [Pair(text, text, ids, ids, correct=()) for text, ids in ((text, reader.ids(text)) for text in written)]
     return assemble(name, pairs, reader, corruption=NO_CORRUPTION)

@@ -23,7 +23,7 @@ class TokenReader:
     @classmethod
     def of(cls, model: ModelOrTokenizer, prepend_bos: bool | None = None) -> TokenReader:
         """`prepend_bos=None`: BOS when the tokenizer has one and the model was not configured to go without."""
-        bare = hasattr(model, "encode") and not hasattr(model, "cfg")
+        bare = hasattr(model, "bos_token_id") and not hasattr(model, "cfg")  # a string has `encode` too
         tokenizer = model if bare else getattr(model, "tokenizer", None)
         if tokenizer is None:
             raise InputError(

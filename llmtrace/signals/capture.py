@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from llmtrace.errors import InputError
+from llmtrace.errors import InputError, NotFoundError, did_you_mean
 from llmtrace.models import TraceModel, describe, final_residual, provenance, token_labels
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, as_prompts
-from llmtrace.signals.sites import query_axis, resolve
+from llmtrace.signals.sites import SITES, query_axis, resolve
 from llmtrace.signals.trace import Trace
 
 Position = str | int
@@ -47,8 +47,11 @@ def capture(
     """
     prompts = as_prompts(model, prompts)
     arch = describe(model)
-    layers = tuple(range(arch.n_layers)) if layers is None else _checked_layers(layers, arch.n_layers)
+    layers = arch.require_layers(layers)
     names = resolve((what,) if isinstance(what, str) else tuple(what), layers, arch)
+    _require_names(model, names)
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"Expected a batch size of at least 1, got {batch_size}; leave it out for all at once.")
     kept, kept_names = _kept_positions(prompts, positions)
     tokens = prompts.side(side)
     step = batch_size or len(tokens)
@@ -97,16 +100,33 @@ def _kept_positions(
     if positions is None:
         return None, ()
     if isinstance(positions, Tensor):
+        if positions.ndim != 2 or len(positions) != len(prompts):
+            raise InputError(
+                f"Expected positions of shape [{len(prompts)}, n], n indices per prompt, got {list(positions.shape)}; "
+                "write at[:, None] for one index each."
+            )
+        if positions.numel() and not 0 <= int(positions.min()) <= int(positions.max()) < prompts.clean.shape[1]:
+            raise InputError(
+                f"Expected positions from 0 to {prompts.clean.shape[1] - 1}, got {int(positions.min())} to "
+                f"{int(positions.max())}; count from BOS."
+            )
         return positions, tuple(f"#{i}" for i in range(positions.shape[1]))
     asked = [positions] if isinstance(positions, str | int) else list(positions)
+    if not asked:
+        raise InputError("Expected at least one position, got none; leave positions out to keep all of them.")
     return torch.stack([prompts.position(p) for p in asked], dim=1), tuple(str(p) for p in asked)
 
 
-def _checked_layers(layers: Sequence[int], n_layers: int) -> tuple[int, ...]:
-    wrong = [layer for layer in layers if not 0 <= layer < n_layers]
-    if wrong or not layers:
-        raise InputError(f"Expected layers between 0 and {n_layers - 1}, got {list(layers)}.")
-    return tuple(layers)
+def _require_names(model: TraceModel, names: Sequence[str]) -> None:
+    if not names:
+        raise InputError("Expected at least one activation to keep, got none; say what='pattern', for instance.")
+    known = list(model.hook_dict)
+    for name in names:
+        if name not in known:
+            raise NotFoundError(
+                f"Expected the name of an activation of this model, got {name!r}."
+                + (did_you_mean(name, known) or f" Kinds such as {', '.join(list(SITES)[2:6])} are shorter to write.")
+            )
 
 
 def _require_all_fired(parts: dict[str, list[Tensor]]) -> None:

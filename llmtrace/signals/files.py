@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from llmtrace.errors import FileFormatError
-from llmtrace.files import atomic_folder, read_json, require_schema, write_json
+from llmtrace.files import atomic_folder, first_problem, read_json, require_schema, write_json
 
 SCHEMA_VERSION = 1
 KIND = "llmtrace.trace"
@@ -84,7 +84,9 @@ def read_trace(path: str | Path) -> tuple[TraceManifest, LazyTensors]:
     try:
         manifest = TraceManifest.model_validate(content)
     except ValidationError as error:
-        raise FileFormatError(f"trace.json does not follow its schema: {error.errors()[0]['msg']}.") from None
+        raise FileFormatError(
+            f"trace.json does not follow its schema: {first_problem(error)}; capture it again."
+        ) from None
     _require_intact(path / TENSORS, manifest)
     return manifest, LazyTensors(path / TENSORS, tuple(manifest.activations))
 

@@ -49,6 +49,7 @@ def eap(model: TraceModel, prompts: PromptSet, *, metric: str | Metric | None = 
     """
     graph = Graph.of(model)
     metric = metric_of(model, prompts, metric)
+    prompts.require_corruption("EAP")
     if metric.name.endswith("kl"):
         raise InputError(
             "Expected a task metric for EAP: the gradient of KL to the clean run is zero at the clean run, so every "
@@ -113,6 +114,11 @@ def reader_gradients(model: TraceModel, prompts: PromptSet, metric: Metric) -> d
     with torch.enable_grad():
         final = final_residual(model, prompts.clean, hooks)
         total = metric.of_residual(model, metric.here(final)).sum()
+        if not total.requires_grad:
+            raise InputError(
+                f"Expected a metric with a gradient, got {metric.name}, which has none (a count or an argmax?); "
+                "use 'logit_diff' or 'probability'."
+            )
         tensors = [*reading.values(), final]
         found = torch.autograd.grad(total, tensors, allow_unused=True)
     if all(g is None for g in found[:-1]) and arch.n_layers > 1:
