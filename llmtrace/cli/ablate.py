@@ -22,6 +22,7 @@ from llmtrace.cli.options import (
     Source,
     Task,
     Top,
+    choice,
     nodes as parse_nodes,
     one_of,
 )
@@ -54,7 +55,7 @@ def ablate(
 
     Each node in turn, or all together, becomes zero, a mean or its corrupted self; everything downstream may react.
     """
-    options = {"mode": mode, "nodes": nodes, "together": together, "metric": metric}
+    options = {"mode": choice("--mode", mode, MODES), "nodes": nodes, "together": together, "metric": metric}
     targets = parse_nodes("--nodes", nodes)
     run = Run(
         "ablate", model, json, out, overwrite, device, dtype, Asked(task, n, corruption, prompts, seed=seed), options
@@ -64,7 +65,7 @@ def ablate(
 
     from llmtrace import interventions
 
-    effects = interventions.ablate(traced, chosen, targets, mode=mode, together=together, metric=metric)  # type: ignore[arg-type]
+    effects = interventions.ablate(traced, chosen, targets, mode=options["mode"], together=together, metric=metric)
     finish_effects(
         run,
         effects,

@@ -10,6 +10,7 @@ import typer
 
 from llmtrace.cli.discover import CIRCUIT
 from llmtrace.cli.options import (
+    ABLATIONS,
     UNITS,
     Corruption,
     Device,
@@ -23,6 +24,8 @@ from llmtrace.cli.options import (
     Seed,
     Source,
     Task,
+    choice,
+    one_of,
 )
 from llmtrace.cli.prompts import Asked, described
 from llmtrace.cli.run import Run
@@ -41,7 +44,7 @@ def evaluate(
         Path, typer.Argument(metavar="CIRCUIT", help="circuit.json, or the folder that discover or demo wrote.")
     ],
     ablation: Annotated[
-        str, typer.Option("--ablation", metavar="resample|zero|mean", help="What the edges outside the circuit carry.")
+        str, typer.Option("--ablation", metavar=one_of(ABLATIONS), help="What the edges outside the circuit carry.")
     ] = "resample",
     n_random: Annotated[
         int, typer.Option("--n-random", min=0, metavar="N", help="Random circuits of the same size to compare.")
@@ -63,7 +66,12 @@ def evaluate(
     Every other edge carries an ablated value; faithfulness is how much of the model's behaviour is left.
     """
     asked = Asked(task, n, corruption, prompts, seed=seed)
-    options = {"circuit": str(circuit), "ablation": ablation, "n_random": n_random, "metric": metric}
+    options = {
+        "circuit": str(circuit),
+        "ablation": choice("--ablation", ablation, ABLATIONS),
+        "n_random": n_random,
+        "metric": metric,
+    }
     run = Run("evaluate", model, json, out, overwrite, device, dtype, asked, options)
 
     from llmtrace import circuits

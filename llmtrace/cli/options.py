@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llmtrace.errors import InputError
+from llmtrace.errors import InputError, did_you_mean
 from llmtrace.nodes import parse_node
 
 # Lists of names in help texts, so that help loads no tables; tests/test_cli.py compares them with the tables.
@@ -22,6 +22,8 @@ DISCOVERY = ("eap", "exact")
 SELECTIONS = ("greedy", "top")
 MODES = ("zero", "mean", "resample")
 MLPS = ("recomputed", "frozen")
+ABLATIONS = ("resample", "zero", "mean")
+SIDES = ("clean", "corrupted")
 UNITS = {
     "logit_diff": "logits",
     "probability": "probability",
@@ -92,6 +94,15 @@ MetricName = Annotated[
 Top = Annotated[
     int, typer.Option("--top", min=1, metavar="K", help="Rows on the screen; --json and --out have all of them.")
 ]
+
+
+def choice(option: str, value: str, names: tuple[str, ...]) -> Any:
+    """`value`, one of `names`. Refused before a model is loaded."""
+    if value not in names:
+        raise InputError(
+            f"Expected {option} to be one of {', '.join(names)}; got {value!r}.{did_you_mean(value, [*names])}"
+        )
+    return value
 
 
 def words(option: str, text: str | None, *, example: str = "pattern,z") -> list[str] | None:

@@ -22,6 +22,7 @@ from llmtrace.cli.options import (
     Source,
     Task,
     Top,
+    choice,
     nodes,
     one_of,
 )
@@ -54,7 +55,7 @@ def paths(
 
     What if the head told the logits what it would say on the corrupted prompt, and every other head stayed as it is?
     """
-    options = {"mlps": mlps, "senders": senders, "metric": metric}
+    options = {"mlps": choice("--mlps", mlps, MLPS), "senders": senders, "metric": metric}
     chosen_senders = nodes("--senders", senders)
     run = Run(
         "paths", model, json, out, overwrite, device, dtype, Asked(task, n, corruption, prompts, seed=seed), options
@@ -64,7 +65,7 @@ def paths(
 
     from llmtrace.interventions import path_patch
 
-    effects = path_patch(traced, chosen, senders=chosen_senders, mlps=mlps, metric=metric)  # type: ignore[arg-type]
+    effects = path_patch(traced, chosen, senders=chosen_senders, mlps=options["mlps"], metric=metric)
     finish_effects(
         run,
         effects,

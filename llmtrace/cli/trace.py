@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmtrace.cli.options import (
+    SIDES,
     Corruption,
     Device,
     Dtype,
@@ -19,7 +20,9 @@ from llmtrace.cli.options import (
     Source,
     Task,
     Texts,
+    choice,
     numbers,
+    one_of,
     places,
     words,
 )
@@ -52,7 +55,7 @@ def trace(
         str | None,
         typer.Option("--positions", metavar="PLACES", help="Such as END,S2,-1: keep only these.  [default: all]"),
     ] = None,
-    side: Annotated[str, typer.Option("--side", metavar="clean|corrupted", help="Which prompts are run.")] = "clean",
+    side: Annotated[str, typer.Option("--side", metavar=one_of(SIDES), help="Which prompts are run.")] = "clean",
     prompt: Texts = None,
     prompts: File = None,
     task: Task = None,
@@ -74,7 +77,7 @@ def trace(
     asked = Asked(task, n, corruption, prompts, tuple(prompt or ()), seed)
     kept = {
         "what": words("--what", what), "layers": numbers("--layers", layers),
-        "positions": places("--positions", positions), "side": side,
+        "positions": places("--positions", positions), "side": choice("--side", side, SIDES),
     }  # fmt: skip
     run = Run("trace", model, json, out, overwrite, device, dtype, asked, dict(kept))
     traced = run.load()
@@ -83,7 +86,7 @@ def trace(
     from llmtrace.cli.documents import ActivationRow
     from llmtrace.signals import capture
 
-    captured = capture(traced, chosen, **kept)  # type: ignore[arg-type]
+    captured = capture(traced, chosen, **kept)
     rows = [
         ActivationRow(activation=name, shape=list(value.shape), dtype=str(value.dtype).removeprefix("torch."),
                       bytes=value.nbytes)

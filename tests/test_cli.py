@@ -1,0 +1,443 @@
+"""The command line in process: one JSON object or a short table on stdout, the rest on stderr, exit codes, folders."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import llmtrace as lt
+from llmtrace import circuits, influence, interventions, metrics, models, prompts
+from llmtrace.cli import app, options
+from llmtrace.cli.documents import ROWS, document_of, json_schema
+from llmtrace.cli.models import EMBEDDED
+from llmtrace.cli.prompts import Asked
+from llmtrace.cli.run import RESULT
+from llmtrace.errors import Cancelled, InputError
+
+Result = Any  # typer keeps the class of its runner's results to itself
+COMMANDS = ("demo", "models", "trace", "influence", "ablate", "paths", "discover", "evaluate")
+TINY = "tiny-english"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def loaded_once() -> Iterator[None]:
+    """One copy of each model for all tests of this file; none of them changes a model."""
+    with pytest.MonkeyPatch.context() as patch:
+        load = cache(models.load)
+        patch.setattr(models, "load", lambda source, **how: load(source, **how))
+        yield
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def document(result: Result) -> dict[str, Any]:
+    """Standard output is one JSON object and nothing else."""
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.endswith("}\n") and result.stdout.count("\n") == 1
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def circuit_folder(loaded_once: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("circuit") / "found"
+    assert run("discover", TINY, "-n", "8", "--n-edges", "120", "--out", folder).exit_code == 0
+    return folder
+
+
+# ---- light ----------------------------------------------------------------------------------------------------------
+
+
+def test_help_and_the_embedded_models_load_nothing_heavy() -> None:
+    code = f"""
+import sys
+from typer.testing import CliRunner
+from llmtrace.cli import app
+asked = [["--help"], ["--version"], ["models"], ["models", "--json"], *([c, "--help"] for c in {COMMANDS})]
+codes = {{CliRunner().invoke(app, arguments).exit_code for arguments in asked}}
+heavy = ("torch", "transformer_lens", "transformers", "plotly", "pandas", "scipy", "numpy")
+print(codes, [m for m in heavy if m in sys.modules])
+"""
+    paths = os.pathsep.join(filter(None, [str(Path(lt.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths}
+    )
+    assert done.stdout.strip() == "{0} []", done.stdout + done.stderr
+
+
+def test_the_names_in_help_texts_are_those_of_the_tables() -> None:
+    assert list(options.METHODS) == list(influence.METHODS)
+    assert list(options.METRICS) == list(metrics.METRICS) and set(options.METRICS) == set(options.UNITS)
+    assert list(options.TASKS) == [name for name, maker in prompts.MAKERS.items() if not maker.needs]
+    assert list(options.CORRUPTIONS) == list(prompts.CORRUPTIONS)
+    assert list(options.DISCOVERY) == list(circuits.METHODS)
+    assert set(options.SELECTIONS) == set(circuits.SELECTIONS)
+    assert options.MODES == interventions.ablation.MODES
+    assert list(EMBEDDED) == models.embedded_names()
+
+
+def test_help_names_every_command_on_a_line_of_its_own() -> None:
+    lines = run("--help").stdout.splitlines()
+    for name in COMMANDS:
+        assert [line for line in lines if line.split()[:1] == [name] and not line.endswith("...")], name
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_the_common_options(command: str) -> None:
+    text = run(command, "--help").stdout
+    for option in ("--json", "--out", "--overwrite", "--device", "--seed", "--dtype"):
+        assert option in text, option
+
+
+# ---- json -----------------------------------------------------------------------------------------------------------
+
+SMALL = ("-n", "4", "--seed", "3")
+JSON_CALLS: dict[str, tuple[str, ...]] = {
+    "models": ("models",),
+    "models, searched": ("models", "pythia-14m"),
+    "trace": ("trace", TINY, "--what", "pattern,resid_post", "--layers", "0,2-3", "--positions", "END,S2,-1", *SMALL),
+    "trace of texts": ("trace", TINY, "--prompt", "When Eric and Sam went to the garden", "--prompt", "Sam gave a key"),
+    **{method: ("influence", TINY, "--method", method, *SMALL) for method in options.METHODS},
+    "influence of one head": ("influence", TINY, "--method", "raw_attention", "--layer", "1", "--head", "2", *SMALL),
+    **{f"ablate {mode}": ("ablate", TINY, "--mode", mode, "--nodes", "2.2,m3", *SMALL) for mode in options.MODES},
+    "ablate together": ("ablate", TINY, "--nodes", "2.2,m3", "--together", "--metric", "kl", *SMALL),
+    "ablate all": ("ablate", TINY, "--task", "greater_than", *SMALL),
+    "paths": ("paths", TINY, "--task", "induction", *SMALL),
+    "paths frozen": (
+        "paths",
+        TINY,
+        "--mlps",
+        "frozen",
+        "--senders",
+        "3.2,m3,input",
+        "--corruption",
+        "s2_io_flip",
+        *SMALL,
+    ),
+    "discover": ("discover", TINY, "--selection", "top", "--n-edges", "30", *SMALL),
+    "discover exactly": ("discover", "and-gate", "--method", "exact", "--n-edges", "5"),
+}
+
+
+@pytest.mark.parametrize("arguments", JSON_CALLS.values(), ids=JSON_CALLS)
+def test_json_is_one_object_of_the_published_schema(arguments: tuple[str, ...]) -> None:
+    result = run(*arguments, "--json")
+    found = document(result)
+    checked = document_of(arguments[0]).model_validate(found)
+    assert checked.rows and (checked.kind, checked.schema_version) == (f"llmtrace.cli.{arguments[0]}", 1)
+    assert checked.model_dump(mode="json") == found, "a row came out as another type than it went in"
+    if arguments[0] != "models":
+        assert found["provenance"]["model"] == arguments[1] and len(found["provenance"]["weights"]) == 64
+        assert found["prompts"]["n"] > 0
+    assert "{" not in result.stderr
+
+
+def test_every_command_has_a_schema() -> None:
+    assert tuple(sorted(ROWS)) == tuple(sorted(COMMANDS))
+    for command in COMMANDS:
+        assert {"kind", "schema_version", "rows", "provenance", "seed"} <= set(json_schema(command)["properties"])
+
+
+def test_the_numbers_are_those_of_the_package() -> None:
+    model = models.load(TINY)
+    asked = lt.ioi(model, 4, seed=3)
+    effects = lt.ablate(model, asked, [lt.Head(2, 2), lt.Mlp(3)], mode="resample")
+    rows = document(run("ablate", TINY, "--mode", "resample", "--nodes", "a2.h2,m3", *SMALL, "--json"))["rows"]
+    by_node = {row["nodes"][0]: row for row in rows}
+    assert by_node["a2.h2"]["change"] == pytest.approx(effects.mean()[0].item(), abs=1e-6)
+    assert by_node["m3"]["share"] == pytest.approx(effects.normalised()[1].item(), abs=1e-6)
+    scores = lt.direct_logit_attribution(model, asked)
+    rows = document(run("influence", TINY, *SMALL, "--json"))["rows"]
+    assert [row["mean"] for row in rows] == pytest.approx(scores.mean().tolist(), abs=1e-6)
+    circuit = lt.discover(model, asked, n_edges=30)
+    rows = document(run("discover", TINY, "--n-edges", "30", *SMALL, "--json"))["rows"]
+    assert {row["edge"] for row in rows} == {str(edge) for edge in circuit.edges}
+
+
+def test_the_seed_decides() -> None:
+    first, again, other = (
+        document(run("paths", TINY, "-n", "4", "--seed", seed, "--json"))["rows"] for seed in ("5", "5", "6")
+    )
+    assert first == again != other
+
+
+def test_own_prompts(tmp_path: Path) -> None:
+    pair = {"clean": "When Eric and Sam went to the garden, Sam offered a key to", "correct": "Eric", "wrong": "Sam",
+            "corrupted": "When Eric and Sam went to the garden, Emma offered a key to"}  # fmt: skip
+    file = tmp_path / "mine.jsonl"
+    file.write_text(json.dumps(pair) + "\n", encoding="utf-8")
+    found = document(run("paths", TINY, "--prompts", file, "--json"))
+    assert (found["prompts"]["name"], found["prompts"]["n"]) == ("mine", 1)
+
+
+def test_evaluate_reads_a_folder_or_a_file(circuit_folder: Path) -> None:
+    by_folder = document(run("evaluate", TINY, circuit_folder, "--n-random", "3", "--json", "-n", "8", "--seed", "1"))
+    by_file = document(run("evaluate", TINY, circuit_folder / "circuit.json", "--n-random", "0", "--json", "-n", "8",
+                           "--seed", "1"))  # fmt: skip
+    document_of("evaluate").model_validate(by_folder)
+    assert by_folder["rows"] == by_file["rows"] and len(by_folder["rows"]) == 8
+    summary = by_folder["summary"]
+    assert summary["low"] <= summary["faithfulness"] <= summary["high"]
+    assert len(summary["random"]) == 3 and by_file["summary"]["random"] == []
+
+
+# ---- for people -----------------------------------------------------------------------------------------------------
+
+
+def test_a_table_is_plain_text_in_a_pipe(circuit_folder: Path) -> None:
+    calls = [*JSON_CALLS.values(), ("evaluate", TINY, str(circuit_folder), *SMALL)]
+    for arguments in calls:
+        result = run(*arguments)
+        assert result.exit_code == 0, result.stderr
+        assert "\x1b" not in result.stdout and result.stderr == ""
+        assert len(result.stdout.splitlines()) < 60
+        assert [line for line in result.stdout.splitlines() if line != line.rstrip()] == []
+        assert "Try next" in result.stdout
+
+
+def next_commands(stdout: str) -> list[list[str]]:
+    lines = stdout.split("Try next\n")[1].splitlines()[::2]
+    return [shlex.split(line) for line in lines]
+
+
+def test_what_to_try_next_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A walk along the first suggestions, from a score to an evaluated circuit, option for option."""
+    monkeypatch.chdir(tmp_path)
+    seen = []
+    line = ["llmtrace", "influence", TINY, "-n", "4", "--seed", "2", "--dtype", "float64"]
+    for command in ("influence", "ablate", "paths", "discover", "evaluate", "discover"):
+        assert line[:2] == ["llmtrace", command]
+        result = run(*line[1:])
+        assert result.exit_code == 0, (line, result.stderr)
+        seen.append(line)
+        following = next_commands(result.stdout)
+        line = following[1 if command in ("paths", "evaluate") else 0]
+    for line in seen[1:]:
+        assert line[line.index("-n") + 1] == "4" and line[line.index("--dtype") + 1] == "float64"
+
+
+def test_what_was_asked_is_asked_again() -> None:
+    asked = Asked("ioi", 4, "names", seed=2)
+    assert asked.flags() == " --task ioi -n 4 --corruption names --seed 2"
+    assert asked.flags(seed=3).endswith("--seed 3") and Asked().flags() == ""
+    assert shlex.split(Asked(file=Path("my file.jsonl")).flags()) == ["--prompts", "my file.jsonl"]
+
+
+def test_lists_of_numbers_places_and_nodes() -> None:
+    assert options.numbers("--layers", "0,2-4") == [0, 2, 3, 4] and options.numbers("--layers", None) is None
+    assert options.places("--positions", "END, S2,-1") == ["END", "S2", -1]
+    assert options.nodes("--nodes", "9.6,m3") == [lt.Head(9, 6), lt.Mlp(3)]
+    for read in (options.numbers, options.places, options.nodes, options.words):
+        with pytest.raises(InputError, match=r"--list"):
+            read("--list", " , ")
+
+
+# ---- errors ---------------------------------------------------------------------------------------------------------
+
+LONG = " ".join(["the"] * 80)
+ERRORS: dict[str, tuple[tuple[str, ...], int, str]] = {
+    "node": (("ablate", TINY, "--nodes", "foo"), 2, "Expected a node such as"),
+    "head that is not there": (("paths", TINY, "--senders", "9.9"), 2, "layers 0-3"),
+    "mode": (("ablate", TINY, "--mode", "half"), 2, "zero, mean, resample"),
+    "mlps": (("paths", TINY, "--mlps", "gone"), 2, "recomputed, frozen"),
+    "ablation": (("evaluate", TINY, "c.json", "--ablation", "half"), 2, "resample, zero, mean"),
+    "side": (("trace", TINY, "--side", "left"), 2, "clean, corrupted"),
+    "device": (("paths", TINY, "--device", "toaster"), 2, "'toaster'"),
+    "dtype": (("paths", TINY, "--dtype", "int8"), 2, "float64"),
+    "unknown word": (("trace", TINY, "--prompt", "Xyzzy went"), 2, "'Xyzzy'"),
+    "layers": (("trace", TINY, "--layers", "all"), 2, "--layers"),
+    "a method's option": (("influence", TINY, "--method", "rollout", "--layer", "1"), 2, "rollout takes"),
+    "two kinds of prompts": (("trace", TINY, "--prompt", "the", "--task", "ioi"), 2, "--prompt and --task"),
+    "corruption of another task": (("paths", TINY, "--task", "induction", "--corruption", "abc"), 2, "--task ioi"),
+    "no prompts": (("paths", TINY, "-n", "0"), 2, "0"),
+    "size of a circuit": (("discover", TINY, "--n-edges", "999999"), 2, "1,519"),
+    "model": (("paths", "gpt3-tiny"), 3, "'gpt3-tiny'"),
+    "model folder": (("paths", "./no-such-folder"), 3, "no-such-folder"),
+    "search": (("models", "no-such-name"), 3, "'no-such-name'"),
+    "method": (("influence", TINY, "--method", "dla"), 3, "'dla'"),
+    "metric": (("paths", TINY, "--metric", "loss"), 3, "'loss'"),
+    "task": (("paths", TINY, "--task", "iio"), 3, "'ioi'"),
+    "corruption": (("paths", TINY, "--corruption", "abcd"), 3, "'abc'"),
+    "selection": (("discover", TINY, "--selection", "best"), 3, "'best'"),
+    "kind of activation": (("trace", TINY, "--what", "zz"), 3, "'zz'"),
+    "named position": (("trace", TINY, "--positions", "S9"), 3, "'S9'"),
+    "prompt file": (("paths", TINY, "--prompts", "no-such.jsonl"), 3, "no-such.jsonl"),
+    "circuit file": (("evaluate", TINY, "no-such.json"), 3, "no-such.json"),
+    "context length": (("trace", TINY, "--prompt", LONG), 4, "64"),
+    "weights": (("paths", "gpt2"), 5, "gpt2"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "code", "piece"), ERRORS.values(), ids=ERRORS)
+def test_an_error_is_one_sentence_and_a_code(arguments: tuple[str, ...], code: int, piece: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = run(*arguments, "--json", "--out", out)
+    assert (result.exit_code, result.stdout) == (code, ""), result.stderr
+    said = result.stderr.strip()
+    assert said.startswith("llmtrace: ") and "\n" not in said and piece in said, said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_circuit_of_another_model_is_refused(circuit_folder: Path) -> None:
+    result = run("evaluate", "or-gate", circuit_folder)
+    assert (result.exit_code, result.stdout) == (1, "") and "belongs to" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("ablate",), ("ablate", TINY, "--top", "0"), ("ablate", TINY, "--nope"), ("nope",)]
+)
+def test_usage_is_code_2(arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "") and "Usage" in result.stderr
+
+
+def _interrupt(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _cancel(*_: Any, **__: Any) -> None:
+    raise Cancelled("Stopped from outside.")
+
+
+def _out_of_memory(*_: Any, **__: Any) -> None:
+    raise MemoryError
+
+
+def _disk_full(*_: Any, **__: Any) -> None:
+    raise OSError(28, "No space left on device", "report.html")
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "piece"),
+    [
+        (_interrupt, 130, "Interrupted"),
+        (_cancel, 130, "Stopped"),
+        (_out_of_memory, 4, "-n"),
+        (_disk_full, 1, "No space"),
+    ],
+)
+@pytest.mark.parametrize("where", ["llmtrace.interventions.path_patch", "llmtrace.plots.save_report"])
+def test_whatever_stops_it_nothing_half_written_is_left(
+    failure: Callable[..., None], code: int, piece: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(where, failure)
+    result = run("paths", TINY, "-n", "4", "--json", "--out", tmp_path / "out")
+    assert (result.exit_code, result.stdout) == (code, "") and piece in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- folders --------------------------------------------------------------------------------------------------------
+
+
+def test_out_is_a_folder_with_the_same_document(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    printed = document(run("trace", TINY, *SMALL, "--out", out, "--json"))
+    assert json.loads((out / RESULT).read_text()) == printed
+    assert sorted(path.name for path in out.iterdir()) == printed["files"] == ["report.html", "result.json", "trace"]
+    trace = lt.load_trace(out / "trace")
+    assert [row["activation"] for row in printed["rows"]] == list(trace.activations)
+    assert [row["shape"] for row in printed["rows"]] == [list(trace[name].shape) for name in trace.activations]
+
+
+def test_a_taken_folder_is_refused_before_anything_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "load", _interrupt)
+    for overwrite in ([], ["--overwrite"]):
+        result = run("paths", TINY, "--out", tmp_path, *overwrite)
+        assert result.exit_code == 2 and "--out" in result.stderr
+
+
+def test_overwrite_replaces_what_llmtrace_wrote(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run("models", "--out", out).exit_code == 0
+    assert run("paths", TINY, "-n", "4", "--out", out, "--overwrite").exit_code == 0
+    assert json.loads((out / RESULT).read_text())["command"] == "paths"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+# ---- demo -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def demo(loaded_once: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return folder, run("demo")
+
+
+def test_the_demo_says_what_it_does(demo: tuple[Path, Result]) -> None:
+    _, result = demo
+    assert result.exit_code == 0, result.stderr
+    assert [line.split()[0] for line in result.stderr.splitlines()] == [f"[{i}/8]" for i in range(1, 9)]
+    for word in (
+        "logit_diff in logits",
+        "32 prompts",
+        "seed 0",
+        "Spearman",
+        "95 % interval",
+        "random circuits",
+        "held-out",
+    ):
+        assert word in result.stdout, word
+
+
+def test_the_demo_writes_a_folder_that_reads_back(demo: tuple[Path, Result]) -> None:
+    out = demo[0] / "llmtrace-demo"
+    found = document_of("demo").model_validate_json((out / RESULT).read_text())
+    assert (
+        found.files == sorted(path.name for path in out.iterdir()) == ["circuit.json", "report.html", RESULT, "trace"]
+    )
+    circuit = lt.Circuit.load(out / "circuit.json")
+    assert circuit.n_edges == found.summary["edges"] < circuit.graph.n_edges / 2
+    assert lt.load_trace(out / "trace").layers == (0, 1, 2, 3)
+    page = (out / "report.html").read_text()
+    assert page.count('class="figure"') == 6 and "default-src 'none'" in page
+    assert '<script src="' not in page and "<link" not in page.split("<script>")[0]
+
+
+def test_the_demo_finds_a_circuit_that_holds(demo: tuple[Path, Result]) -> None:
+    found = document_of("demo").model_validate_json((demo[0] / "llmtrace-demo" / RESULT).read_text())
+    summary = found.summary
+    assert summary["prediction"][0]["probability"] > 0.5 and summary["right"] == 32
+    assert 0.8 < summary["low"] <= summary["faithfulness"] <= summary["high"] < 1.2
+    assert max(map(abs, summary["random"])) < 0.2
+    assert found.rows[0].verdict == "confirmed" and len(found.rows) == 32
+    assert {row.verdict.split(":")[0] for row in found.rows} <= {
+        "confirmed",
+        "not confirmed",
+        "opposite sign",
+        "missed",
+        "-",
+    }
+
+
+def test_what_the_demo_suggests_works(demo: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, result = demo
+    monkeypatch.chdir(folder)
+    lines = [line for line in next_commands(result.stdout) if "gpt2" not in line]  # which needs the network
+    assert len(lines) >= 4
+    for line in lines:
+        tried = run(*line[1:])
+        assert tried.exit_code == 0, (line, tried.stderr)
+
+
+def test_a_second_demo_takes_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from llmtrace.cli.demo import FOLDER, _new
+
+    monkeypatch.chdir(tmp_path)
+    assert _new(FOLDER) == Path("llmtrace-demo")
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / f"{FOLDER}-2").mkdir()
+    assert _new(FOLDER) == Path("llmtrace-demo-3")
