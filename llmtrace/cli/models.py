@@ -72,7 +72,9 @@ def _rows(search: str | None, *, hub: bool) -> list[ModelRow]:
         from llmtrace.models.names import hub_names
 
         names = sorted(hub_names().items(), key=lambda item: item[0].lower())
-        rows += [ModelRow(name=name, official=official, embedded=False, about="hub") for name, official in names]
+        rows += [
+            ModelRow(name=name, official=official, embedded=False, about="from the hub") for name, official in names
+        ]
     wanted = (search or "").lower()
     found = [row for row in rows if wanted in row.name.lower() or wanted in row.official.lower()]
     if not found:

@@ -119,7 +119,8 @@ class Run:
         from llmtrace.plots import Section, save_report
 
         if prompts is not None:
-            about = f"{described(prompts)}; the first {min(len(prompts), PROMPTS_SHOWN)}."
+            rest = f"; the first {PROMPTS_SHOWN}" if len(prompts) > PROMPTS_SHOWN else ""
+            about = f"{described(prompts)}{rest}."
             sections = [*sections, Section("Prompts", about, table=prompts.df().head(PROMPTS_SHOWN))]
         title = f"llmtrace {self.command} {Path(self.source).name}"
         save_report(path, title, sections, provenance={**provenance, "seed": self.asked.seed, "options": self.options})
