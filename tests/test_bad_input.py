@@ -331,7 +331,8 @@ PROMPTS = {
         given=a_file("x.jsonl", "\n" + json.dumps({"clean": SENTENCE, "corrupted": OTHER, "correct": "Zoe"})),
     ),
     "unknown corruption": Bad(
-        lambda w, p: lt.ioi(w.model, corruption="s2_flip"), NotFoundError, "got 's2_flip'. Did you mean 's2_io_flip' or 's1_io_flip'?"
+        lambda w, p: lt.ioi(w.model, corruption="s2_flip"), NotFoundError,
+        "got 's2_flip'. Did you mean 's2_io_flip' or 's1_io_flip'?",
     ),
     "too few names": Bad(
         lambda w, p: lt.ioi(w.model, names=["Mary", "John", "Zoe"]), InputError,
