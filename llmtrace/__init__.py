@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; te
         plots as plots,
         prompts as prompts,
         signals as signals,
+        validation as validation,
     )
     from llmtrace.circuits import (
         Circuit as Circuit,
@@ -81,6 +82,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; te
         ioi as ioi,
     )
     from llmtrace.signals import Trace as Trace, capture as capture, load_trace as load_trace
+    from llmtrace.validation import Validation as Validation, validate as validate
 
 __version__ = "0.1.0"
 
@@ -100,6 +102,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "interventions": ("Effects", "ablate", "path_patch"),
     "circuits": ("Circuit", "CircuitReport", "EdgeScores", "Graph", "discover", "evaluate", "run_circuit"),
+    "validation": ("Validation", "validate"),
     "plots": ("plot",),
 }  # fmt: skip
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

@@ -20,7 +20,7 @@ FLOORS: tuple[set[str], ...] = (
     {"prompts"},
     {"signals"},
     {"influence", "interventions"},
-    {"circuits"},
+    {"circuits", "validation"},
     {"plots"},
     {"cli"},
     {"", "__main__"},  # the package's own __init__ and `python -m llmtrace` stand above everything

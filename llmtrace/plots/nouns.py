@@ -21,8 +21,10 @@ from llmtrace.plots.lens import plot_lens
 from llmtrace.plots.node_scores import plot_node_scores
 from llmtrace.plots.prompt_table import plot_prompts
 from llmtrace.plots.tokens import plot_source_scores, plot_token_influence
+from llmtrace.plots.validation import plot_validation
 from llmtrace.prompts import PromptSet
 from llmtrace.signals import Trace
+from llmtrace.validation import Validation
 
 NOUNS: dict[type, Callable[..., go.Figure]] = {
     PromptSet: plot_prompts,
@@ -35,6 +37,7 @@ NOUNS: dict[type, Callable[..., go.Figure]] = {
     EdgeScores: plot_edge_scores,
     Circuit: plot_circuit,
     CircuitReport: plot_circuit_report,
+    Validation: plot_validation,
 }
 
 
