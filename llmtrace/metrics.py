@@ -137,6 +137,10 @@ class Metric:
         return f"Metric({self.name}: {len(self)} prompts, reads {reads} at one position each)"
 
 
+# What every method takes as `metric=`: a name of METRICS, a bound Metric, or a function [*lead batch d_vocab] -> [...].
+MetricLike = str | Metric | Callable[..., Tensor]
+
+
 def logit_diff(positions: Positions | Sequence[int], correct: Answers, wrong: Answers) -> Metric:
     """Mean logit of the correct tokens minus mean logit of the wrong tokens. Blind to a constant, antisymmetric."""
     positions = torch.as_tensor(positions)

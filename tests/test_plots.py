@@ -111,6 +111,22 @@ def circuit_report(lt: Any, *, draws: int = 4, prompts: int = 8) -> Any:
     )  # fmt: skip
 
 
+def validation(lt: Any) -> Any:
+    nodes = tuple(lt.Head(layer, head) for layer in range(2) for head in range(3))
+    score, loss = torch.randn(6).double(), torch.randn(6).double()
+    return lt.Validation(
+        nodes,
+        score,
+        loss,
+        loss - 0.1,
+        loss + 0.1,
+        "direct_logit_attribution",
+        "mean ablation",
+        "logit_diff",
+        PROVENANCE,
+    )
+
+
 def prompt_set(lt: Any) -> Any:
     tokens = torch.tensor([[1, 2, 3], [1, 2, 4]])
     return lt.PromptSet(
@@ -132,6 +148,7 @@ NOUNS: dict[str, Callable[[Any], Any]] = {
     "EdgeScores": edge_scores,
     "Circuit": circuit,
     "CircuitReport": circuit_report,
+    "Validation": validation,
 }
 
 

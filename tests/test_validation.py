@@ -69,7 +69,7 @@ def test_things_that_do_not_belong_together_are_refused():
 
 
 def test_direct_attribution_is_the_straight_path_and_not_the_whole_story():
-    """On tiny-english eight heads by score are nearly all of the straight path, and little more than half of the rest."""
+    """Eight nodes of tiny-english by score are nearly all of the straight path and little more than half of the rest"""
     model = load("tiny-english")
     prompts = ioi(model, 16, seed=0)
     claim = direct_logit_attribution(model, prompts)

@@ -8,7 +8,7 @@ from llmtrace.circuits.circuit import Circuit
 from llmtrace.circuits.discovery import METHODS
 from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.selection import SELECTIONS, require_size, select
-from llmtrace.metrics import Metric
+from llmtrace.metrics import MetricLike
 from llmtrace.models import TraceModel
 from llmtrace.prompts import PromptSet
 
@@ -20,7 +20,7 @@ def discover(
     n_edges: int,
     method: str = "eap",
     selection: str = "greedy",
-    metric: str | Metric | None = None,
+    metric: MetricLike | None = None,
     **options: Any,
 ) -> Circuit:
     """The circuit of `n_edges` edges that `method` ranks highest. `options` go to the method.

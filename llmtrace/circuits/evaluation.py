@@ -22,7 +22,7 @@ from llmtrace.circuits.circuit import Circuit
 from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.running import Ablation, ablated_writes, run_circuit
 from llmtrace.errors import InputError
-from llmtrace.metrics import Metric
+from llmtrace.metrics import MetricLike
 from llmtrace.models import TraceModel, provenance
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of
@@ -67,7 +67,7 @@ class CircuitReport:
     @property
     def random_faithfulness(self) -> Float[Tensor, " draw"]:
         """Of random circuits with as many edges."""
-        return torch.stack([_ratio(alone, self.empty, self.model) for alone in self.random])
+        return _ratio(self.random, self.empty, self.model)
 
     def interval(self, *, level: float = 0.95) -> tuple[float, float]:
         """Bootstrap interval of the faithfulness over prompts."""
@@ -112,7 +112,7 @@ def evaluate(
     circuit: Circuit,
     prompts: PromptSet,
     *,
-    metric: str | Metric | None = None,
+    metric: MetricLike | None = None,
     ablation: Ablation = "resample",
     n_random: int = 10,
     seed: int = 0,

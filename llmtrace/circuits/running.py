@@ -24,7 +24,7 @@ from llmtrace.circuits.circuit import Circuit
 from llmtrace.circuits.graph import Graph
 from llmtrace.errors import InputError, MismatchError
 from llmtrace.interventions import group_means
-from llmtrace.metrics import Metric
+from llmtrace.metrics import MetricLike
 from llmtrace.models import (
     Norm,
     Reader,
@@ -64,7 +64,7 @@ def run_circuit(
     prompts: PromptSet,
     *,
     ablation: Ablation = "resample",
-    metric: str | Metric | None = None,
+    metric: MetricLike | None = None,
     removed_writes: Buffer | None = None,
 ) -> Float[Tensor, " batch"]:
     """The metric, per prompt, when only the circuit's edges carry the clean prompts.

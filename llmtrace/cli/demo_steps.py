@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import pandas as pd
 import torch
 
 from llmtrace.circuits import Circuit, CircuitReport, eap, evaluate, select
@@ -18,6 +17,7 @@ from llmtrace.interventions import Effects, ablate, path_patch
 from llmtrace.models import Architecture, TraceModel, describe, logits, token_labels
 from llmtrace.prompts import PromptSet
 from llmtrace.signals import Trace, capture
+from llmtrace.validation import Validation, validate
 
 SIZES = (50, 100, 150, 200, 300, 400)
 ENOUGH = 0.9  # the smallest circuit that is this faithful on the prompts that chose it
@@ -66,36 +66,36 @@ class Findings:
         return int((self.ablation.before > 0).sum())
 
     @cached_property
-    def rows(self) -> list[DemoRow]:
-        """Every head, highest score first (by magnitude)."""
-        low, high = (bound.tolist() for bound in self.ablation.interval(seed=self.prompts.seed or 0))
-        patched, ablated = self.paths.mean().tolist(), self.ablation.mean().tolist()
-        rows = []
-        for i, (head,) in enumerate(self.ablation.nodes):
-            score = self.scores.of(head).mean().item()
-            tested = abs(ablated[i]) >= self.threshold and (low[i] > 0) == (high[i] > 0)
-            verdict = self._verdict(score, ablated[i], tested, abs(patched[i]) >= self.threshold)
-            rows.append(
-                DemoRow(head=str(head), direct_attribution=score, path_patching=patched[i], mean_ablation=ablated[i],
-                        mean_ablation_low=low[i], mean_ablation_high=high[i], verdict=verdict)
-            )  # fmt: skip
-        return sorted(rows, key=lambda row: -abs(row.direct_attribution))
-
-    def _verdict(self, score: float, change: float, tested: bool, patched: bool) -> str:
-        """Removing what pushes the answer up must bring the metric down."""
-        claimed = abs(score) >= self.threshold
-        if claimed and tested:
-            return "confirmed" if (score > 0) == (change < 0) else "opposite sign"
-        if tested:
-            return f"missed: via {'MLPs' if patched else 'heads'}"
-        return "not confirmed" if claimed else "-"
+    def validations(self) -> dict[str, Validation]:
+        """The score held against each test, over heads."""
+        seed = self.prompts.seed or 0
+        tests = {"path_patching": self.paths, "mean_ablation": self.ablation}
+        return {name: validate(self.scores, effects, seed=seed) for name, effects in tests.items()}
 
     @cached_property
+    def rows(self) -> list[DemoRow]:
+        """Every head, highest score first (by magnitude). Numbers are changes: what a test takes away is negative."""
+        removed = self.validations["mean_ablation"]
+        patched, verdicts = self.paths.mean().tolist(), removed.verdicts(self.threshold)
+        rows = [
+            DemoRow(
+                head=str(head), direct_attribution=removed.score[i].item(), path_patching=patched[i],
+                mean_ablation=-removed.loss[i].item(), mean_ablation_low=-removed.high[i].item(),
+                mean_ablation_high=-removed.low[i].item(), verdict=self._with_route(verdicts[i], patched[i]),
+            )
+            for i, head in enumerate(removed.nodes)
+        ]  # fmt: skip
+        return sorted(rows, key=lambda row: -abs(row.direct_attribution))
+
+    def _with_route(self, verdict: str, patched: float) -> str:
+        """What the score missed goes through MLPs when patching the path finds it, else through heads."""
+        route = "MLPs" if abs(patched) >= self.threshold else "heads"
+        return f"missed: via {route}" if verdict == "missed" else verdict
+
+    @property
     def rank_correlation(self) -> dict[str, float]:
         """Spearman, over heads, of the score with what each test takes away (+1: the same order)."""
-        frame = pd.DataFrame([row.model_dump() for row in self.rows])
-        tests = ("path_patching", "mean_ablation")
-        return {test: frame["direct_attribution"].corr(-frame[test], method="spearman") for test in tests}
+        return {name: validation.rank_correlation for name, validation in self.validations.items()}
 
     @cached_property
     def summary(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 
 from llmtrace.influence.scores import LensScores
-from llmtrace.metrics import Metric
+from llmtrace.metrics import MetricLike
 from llmtrace.models import TraceModel, describe, provenance, token_labels, unembed
 from llmtrace.prompts import PromptSet, metric_of
 from llmtrace.signals import capture
@@ -19,7 +19,7 @@ from llmtrace.signals.sites import site_name
 
 
 @torch.no_grad()
-def logit_lens(model: TraceModel, prompts: PromptSet, *, metric: str | Metric | None = None) -> LensScores:
+def logit_lens(model: TraceModel, prompts: PromptSet, *, metric: MetricLike | None = None) -> LensScores:
     """The metric, and the top token with its probability, before each layer and after the last.
 
     Also between attention and MLP where the architecture has that point. Any metric of one position serves.

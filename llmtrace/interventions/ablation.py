@@ -23,7 +23,7 @@ from llmtrace.errors import InputError
 from llmtrace.interventions.effects import Effects
 from llmtrace.interventions.hooks import hooks_of
 from llmtrace.interventions.values import Replace
-from llmtrace.metrics import Metric
+from llmtrace.metrics import MetricLike
 from llmtrace.models import TraceModel, describe, final_residual, provenance, resume
 from llmtrace.nodes import Head, Mlp
 from llmtrace.progress import track
@@ -43,7 +43,7 @@ def ablate(
     mode: Literal["zero", "mean", "resample"] = "mean",
     together: bool = False,
     reference: str = "corrupted",
-    metric: str | Metric | None = None,
+    metric: MetricLike | None = None,
     batch_size: int = 256,
 ) -> Effects:
     """Ablate each node in turn (default: all heads and MLPs), or all of `nodes` together.

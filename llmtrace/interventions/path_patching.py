@@ -28,7 +28,7 @@ from torch import Tensor
 
 from llmtrace.errors import InputError
 from llmtrace.interventions.effects import Effects
-from llmtrace.metrics import Metric
+from llmtrace.metrics import Metric, MetricLike
 from llmtrace.models import Architecture, TraceModel, attention_weights, describe, final_residual, provenance, run_mlp
 from llmtrace.nodes import Embed, Head, Mlp, Node
 from llmtrace.prompts import PromptSet, metric_of
@@ -42,7 +42,7 @@ def path_patch(
     *,
     senders: Sequence[Head | Mlp | Embed] | None = None,
     mlps: Literal["recomputed", "frozen"] = "recomputed",
-    metric: str | Metric | None = None,
+    metric: MetricLike | None = None,
 ) -> Effects:
     """The effect of each sender's direct path to the logits (default: all heads), per prompt.
 

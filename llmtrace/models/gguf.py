@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import nullcontext, redirect_stderr
+from io import StringIO
 from pathlib import Path
 
 import torch
@@ -27,10 +30,13 @@ def open_gguf(path: Path, dtype: torch.dtype) -> Source:
         raise FileFormatError(f"Expected a GGUF file, got {path.name!r}, which starts with {magic!r}; get it again.")
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    # transformers' bar is plain tqdm: where nobody watches (a log, a pipe) it would be a hundred lines of noise
+    unwatched = nullcontext() if sys.stderr.isatty() else redirect_stderr(StringIO())
     where, options = str(path.parent), {"gguf_file": path.name, "local_files_only": True}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where, **options)
-        hf = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, attn_implementation="eager", **options)
+        with unwatched:
+            tokenizer = AutoTokenizer.from_pretrained(where, **options)
+            hf = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, attn_implementation="eager", **options)
     except ImportError:
         raise
     except Exception as error:  # gguf and numpy raise a dozen kinds for a damaged file

@@ -57,8 +57,10 @@ def load(
     """
     if backend not in BACKENDS:
         raise InputError(f"Expected backend to be one of {', '.join(BACKENDS)}, got {backend!r}.")
-    if n_ctx is not None and n_ctx < 1:
-        raise InputError(f"Expected n_ctx of at least 1, got {n_ctx}.")
+    if n_ctx is not None and (not isinstance(n_ctx, int) or n_ctx < 1):
+        raise InputError(
+            f"Expected n_ctx to be a whole number of at least 1, got {n_ctx!r}; leave it out for all of it."
+        )
     flags = {
         "fold_ln": fold_ln,
         "center_writing_weights": center_writing_weights,
@@ -103,6 +105,8 @@ def _open(source: Any, dtype: torch.dtype, *, trust_remote_code: bool) -> Any:
         raise InputError(f"Expected a name, a path or a Hugging Face model, got {type(source).__name__}.")
     if isinstance(source, str) and source.lower() in names.TRAINED:
         return open_folder(names.EMBEDDED / source.lower(), dtype, trust_remote_code=False, name=source.lower())
+    if not str(source).strip():
+        raise InputError("Expected a model name or a path, got an empty one; `llmtrace models` lists the names.")
     path = Path(source).expanduser()
     if path.is_dir():
         return open_folder(path, dtype, trust_remote_code=trust_remote_code)
@@ -190,8 +194,12 @@ def _device(device: str | torch.device) -> torch.device:
         chosen = torch.device(device)
     except RuntimeError as error:
         raise InputError(f"Expected a device such as 'auto', 'cpu' or 'cuda:0', got {device!r}.") from error
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"Expected a device of this machine, got {device!r}, and CUDA is not available; use 'cpu'.")
+    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not here.get(chosen.type, False):
+        raise InputError(
+            f"Expected a device of this machine ({', '.join(name for name, there in here.items() if there)}), "
+            f"got {str(device)!r}; use 'auto'."
+        )
     return chosen
 
 

@@ -49,7 +49,7 @@ class TokenReader:
 
     def raw(self, text: str) -> list[int]:
         """The tokens of the text alone; unknown words come back as the unknown token."""
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
+        return list(self.tokenizer.encode(text, add_special_tokens=False, verbose=False))  # we say "too long" ourselves
 
     def ids(self, text: str) -> list[int]:
         """The tokens of a prompt, BOS first where it is used. Empty prompts and unknown words are refused."""

@@ -22,7 +22,7 @@ from torch import Tensor
 from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.scores import EdgeScores
 from llmtrace.errors import InputError, UnsupportedError
-from llmtrace.metrics import Metric
+from llmtrace.metrics import Metric, MetricLike
 from llmtrace.models import (
     Norm,
     Reader,
@@ -41,7 +41,7 @@ from llmtrace.signals import node_writes
 from llmtrace.signals.sites import site_name
 
 
-def eap(model: TraceModel, prompts: PromptSet, *, metric: str | Metric | None = None) -> EdgeScores:
+def eap(model: TraceModel, prompts: PromptSet, *, metric: MetricLike | None = None) -> EdgeScores:
     """Scores of every edge, per prompt. Cost: 2 forward passes and 1 backward pass.
 
     Raises InputError for a metric whose gradient vanishes at the clean run (KL to the clean run), UnsupportedError on

@@ -14,7 +14,7 @@ from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.running import Ablation, ablated_writes, circuit_residual
 from llmtrace.circuits.scores import EdgeScores
 from llmtrace.errors import LimitError
-from llmtrace.metrics import Metric
+from llmtrace.metrics import MetricLike
 from llmtrace.models import TraceModel, final_residual, provenance
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of
@@ -25,7 +25,7 @@ def exact_edges(
     model: TraceModel,
     prompts: PromptSet,
     *,
-    metric: str | Metric | None = None,
+    metric: MetricLike | None = None,
     ablation: Ablation = "resample",
     max_edges: int = 5000,
 ) -> EdgeScores:
