@@ -16,7 +16,8 @@ def test_there_are_tutorials():
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_notebook_runs_and_shows_its_figures(path, tmp_path):
+def test_the_notebook_runs_and_shows_its_figures(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as in conftest.py: the kernel is a process of its own
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the notebook machinery's own
         import nbformat
