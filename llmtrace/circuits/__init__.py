@@ -5,11 +5,12 @@ from llmtrace.circuits.discover import discover
 from llmtrace.circuits.discovery import METHODS, eap, exact_edges
 from llmtrace.circuits.evaluation import CircuitReport, evaluate, random_circuits
 from llmtrace.circuits.graph import Graph
-from llmtrace.circuits.running import ablated_writes, run_circuit
+from llmtrace.circuits.running import ablated_writes, run_circuit, run_circuits
 from llmtrace.circuits.scores import EdgeScores
 from llmtrace.circuits.selection import SELECTIONS, select
 
 __all__ = [
     "METHODS", "SELECTIONS", "Circuit", "CircuitReport", "EdgeScores", "Graph", "ablated_writes", "circuit_json_schema",
-    "discover", "eap", "evaluate", "exact_edges", "random_circuits", "run_circuit", "select",
+    "discover", "eap", "evaluate", "exact_edges", "random_circuits", "run_circuit",
+    "run_circuits", "select",
 ]  # fmt: skip

@@ -20,11 +20,10 @@ from torch import Tensor
 
 from llmtrace.circuits.circuit import Circuit
 from llmtrace.circuits.graph import Graph
-from llmtrace.circuits.running import Ablation, ablated_writes, run_circuit
+from llmtrace.circuits.running import Ablation, run_circuits
 from llmtrace.errors import InputError
 from llmtrace.metrics import MetricLike
 from llmtrace.models import TraceModel, provenance
-from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of
 from llmtrace.statistics import bootstrap_samples, percentile_interval
 
@@ -116,8 +115,10 @@ def evaluate(
     ablation: Ablation = "resample",
     n_random: int = 10,
     seed: int = 0,
+    batch_size: int | None = None,
 ) -> CircuitReport:
-    """Run the circuit, the model, nothing, and `n_random` random circuits of the same size.
+    """Run the circuit, the model, nothing, and `n_random` random circuits of the same size, `batch_size` prompts at a
+    time (default: all).
 
     Raises InputError when the model and the empty circuit give the same metric (no ratio), MismatchError for a
     circuit of another model.
@@ -126,13 +127,11 @@ def evaluate(
     if n_random < 0:
         raise InputError(f"Expected 0 or more random circuits, got {n_random}; 10 is the default.")
     metric = metric_of(model, prompts, metric)
-    writes = ablated_writes(model, prompts, ablation)
     graph = circuit.graph
-
-    def alone(candidate: Circuit) -> Tensor:
-        return run_circuit(model, candidate, prompts, ablation=ablation, metric=metric, removed_writes=writes)
-
-    whole, nothing = alone(Circuit.full(graph)), alone(Circuit.empty(graph))
+    candidates = [Circuit.full(graph), Circuit.empty(graph), circuit]
+    candidates += random_circuits(graph, circuit.n_edges, n_random, seed)
+    values = run_circuits(model, candidates, prompts, ablation=ablation, metric=metric, batch_size=batch_size)
+    whole, nothing, alone = values[:3]
     gap = whole - nothing
     if gap.mean().abs() <= 1e-6 * max(1e-12, whole.abs().mean().item()):
         raise InputError(
@@ -144,10 +143,8 @@ def evaluate(
         caveats.append(f"the circuit was found in other weights ({circuit.provenance.get('model', 'unknown')})")
     if (inverted := int((gap.sign() != gap.mean().sign()).sum())) > 0:
         caveats.append(f"on {inverted} of {len(prompts)} prompts the corrupted run is the better one")
-    drawn = [alone(c) for c in track(random_circuits(graph, circuit.n_edges, n_random, seed), "random circuits")]
     return CircuitReport(
-        circuit=circuit, alone=alone(circuit), model=whole, empty=nothing,
-        random=torch.stack(drawn) if drawn else whole.new_empty(0, len(prompts)), metric=metric.name,
+        circuit=circuit, alone=alone, model=whole, empty=nothing, random=values[3:], metric=metric.name,
         ablation=ablation, seed=seed, provenance=provenance(model).as_dict(), caveats=tuple(caveats),
     )  # fmt: skip
 

@@ -37,6 +37,7 @@ from llmtrace.models import (
 )
 from llmtrace.models.run import Hook
 from llmtrace.models.weights import mlp_norm
+from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of
 from llmtrace.signals import node_writes
 from llmtrace.signals.sites import site_name
@@ -81,6 +82,31 @@ def run_circuit(
         )
     final = circuit_residual(model, circuit.graph, circuit.mask, prompts.clean, writes)
     return metric.of_residual(model, metric.here(final))
+
+
+def run_circuits(
+    model: TraceModel,
+    circuits: Sequence[Circuit],
+    prompts: PromptSet,
+    *,
+    ablation: Ablation = "resample",
+    metric: MetricLike | None = None,
+    batch_size: int | None = None,
+) -> Float[Tensor, "circuit batch"]:
+    """Several circuits on the same prompts: the ablated writes are computed once. `batch_size` prompts at a time
+    (default: all) bounds the memory, except that mean ablation needs the writes of the whole set."""
+    metric = metric_of(model, prompts, metric)
+    means = ablated_writes(model, prompts, ablation) if ablation == "mean" else None
+    parts = []
+    for rows in prompts.batches(batch_size):
+        some, read = prompts[rows], metric[rows]
+        writes = ablated_writes(model, some, ablation) if means is None else means[:, rows, : some.clean.shape[1]]
+        runs = [
+            run_circuit(model, circuit, some, ablation=ablation, metric=read, removed_writes=writes)
+            for circuit in track(circuits, "running circuits")
+        ]
+        parts.append(torch.stack(runs))
+    return torch.cat(parts, dim=1)
 
 
 def circuit_residual(

@@ -62,9 +62,9 @@ def path_patch(
     by_node = patched(model, arch, clean, changes, set(senders))
     return Effects(
         nodes=tuple((sender,) for sender in senders),
-        before=metric.of_residual(model, clean.final),
-        after=metric.of_residual(model, torch.stack([by_node[sender] for sender in senders])),
-        corrupted=metric.of_residual(model, corrupted.final),
+        before=metric.of_residual(model, clean.final).cpu(),
+        after=metric.of_residual(model, torch.stack([by_node[sender] for sender in senders])).cpu(),
+        corrupted=metric.of_residual(model, corrupted.final).cpu(),
         method="path_patch",
         metric=metric.name,
         provenance=provenance(model).as_dict(),

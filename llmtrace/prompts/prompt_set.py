@@ -144,6 +144,13 @@ class PromptSet:
             )
         return at
 
+    def batches(self, size: int | None) -> list[slice]:
+        """Slices of at most `size` prompts (None: all at once), for methods that take a `batch_size`."""
+        if size is not None and size < 1:
+            raise InputError(f"Expected a batch size of at least 1, got {size}; leave it out for all at once.")
+        step = size or len(self)
+        return [slice(start, start + step) for start in range(0, len(self), step)]
+
     def metric(self, metric: str | Metric | Callable[..., Any] | None = None, *, reference: Any = None) -> Metric:
         """A metric of these prompts' answers, read at END.
 

@@ -50,14 +50,10 @@ def capture(
     layers = arch.require_layers(layers)
     names = resolve((what,) if isinstance(what, str) else tuple(what), layers, arch)
     _require_names(model, names)
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"Expected a batch size of at least 1, got {batch_size}; leave it out for all at once.")
     kept, kept_names = _kept_positions(prompts, positions)
     tokens = prompts.side(side)
-    step = batch_size or len(tokens)
     parts: dict[str, list[Tensor]] = {name: [] for name in names}
-    for start in track(range(0, len(tokens), step), "capturing"):
-        chunk = slice(start, start + step)
+    for chunk in track(prompts.batches(batch_size), "capturing"):
         where = None if kept is None else kept[chunk]
         final_residual(model, tokens[chunk], [(n, _keeper(parts[n], where, query_axis(n))) for n in names])
     _require_all_fired(parts)

@@ -36,13 +36,17 @@ from llmtrace.models import (
     provenance,
 )
 from llmtrace.models.run import Hook
+from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of
 from llmtrace.signals import node_writes
 from llmtrace.signals.sites import site_name
 
 
-def eap(model: TraceModel, prompts: PromptSet, *, metric: MetricLike | None = None) -> EdgeScores:
-    """Scores of every edge, per prompt. Cost: 2 forward passes and 1 backward pass.
+def eap(
+    model: TraceModel, prompts: PromptSet, *, metric: MetricLike | None = None, batch_size: int | None = None
+) -> EdgeScores:
+    """Scores of every edge, per prompt. Cost: 2 forward passes and 1 backward pass, `batch_size` prompts at a time
+    (default: all); the scores do not depend on it.
 
     Raises InputError for a metric whose gradient vanishes at the clean run (KL to the clean run), UnsupportedError on
     post-norm models.
@@ -55,6 +59,15 @@ def eap(model: TraceModel, prompts: PromptSet, *, metric: MetricLike | None = No
             "Expected a task metric for EAP: the gradient of KL to the clean run is zero at the clean run, so every "
             "score would be 0 (law 34); use 'logit_diff' or 'probability'."
         )
+    batches = track(prompts.batches(batch_size), "scoring edges")
+    scores = [_scores(model, graph, prompts[rows], metric[rows]) for rows in batches]
+    return EdgeScores(
+        graph=graph, per_prompt=torch.cat(scores), method="eap", metric=metric.name,
+        provenance=provenance(model).as_dict(), passes="2 forward, 1 backward", options={"seed": prompts.seed},
+    )  # fmt: skip
+
+
+def _scores(model: TraceModel, graph: Graph, prompts: PromptSet, metric: Metric) -> Float[Tensor, "batch node port"]:
     change = node_writes(model, prompts.corrupted).values.sub_(node_writes(model, prompts.clean).values)
     gradients = reader_gradients(model, prompts, metric)
     difference = rearrange(change, "node batch pos d_model -> batch node (pos d_model)")
@@ -77,10 +90,7 @@ def eap(model: TraceModel, prompts: PromptSet, *, metric: MetricLike | None = No
             fill(slice(column, column + 1), graph.mlp_sources(layer), back)
     last = len(graph.ports) - 1
     fill(slice(last, last + 1), len(graph.nodes), gradients["final"][None])
-    return EdgeScores(
-        graph=graph, per_prompt=scores, method="eap", metric=metric.name, provenance=provenance(model).as_dict(),
-        passes="2 forward, 1 backward", options={"seed": prompts.seed},
-    )  # fmt: skip
+    return scores
 
 
 def reader_gradients(model: TraceModel, prompts: PromptSet, metric: Metric) -> dict[str, Tensor]:
