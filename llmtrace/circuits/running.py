@@ -26,6 +26,7 @@ from llmtrace.errors import InputError, MismatchError
 from llmtrace.interventions import group_means
 from llmtrace.metrics import MetricLike
 from llmtrace.models import (
+    Hook,
     Norm,
     Reader,
     TraceModel,
@@ -33,10 +34,9 @@ from llmtrace.models import (
     describe,
     final_residual,
     head_readers,
+    mlp_norm,
     mlp_readers,
 )
-from llmtrace.models.run import Hook
-from llmtrace.models.weights import mlp_norm
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of
 from llmtrace.signals import node_writes

@@ -24,7 +24,7 @@ from llmtrace.interventions.effects import Effects
 from llmtrace.interventions.hooks import hooks_of
 from llmtrace.interventions.values import Replace
 from llmtrace.metrics import MetricLike
-from llmtrace.models import TraceModel, describe, final_residual, provenance, resume
+from llmtrace.models import Hook, TraceModel, describe, final_residual, provenance, resume
 from llmtrace.nodes import Head, Mlp
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of
@@ -97,7 +97,7 @@ def _cached_residuals(model: TraceModel, tokens: Tensor) -> tuple[dict[int, Tens
     """resid_pre of every layer, and the final residual."""
     kept: dict[int, Tensor] = {}
 
-    def keep(layer: int):  # type: ignore[no-untyped-def]
+    def keep(layer: int) -> Hook:
         return site_name("resid_pre", layer), lambda value: kept.__setitem__(layer, value)
 
     final = final_residual(model, tokens, [keep(layer) for layer in range(describe(model).n_layers)])
@@ -120,7 +120,7 @@ def _replacements(
 def _outputs(model: TraceModel, tokens: Tensor, targets: Sequence[Target]) -> dict[Target, Tensor]:
     kept: dict[Target, Tensor] = {}
 
-    def keep(node: Target):  # type: ignore[no-untyped-def]
+    def keep(node: Target) -> Hook:
         def keep_output(value: Tensor) -> None:
             kept[node] = value[:, :, node.head].clone() if isinstance(node, Head) else value
 

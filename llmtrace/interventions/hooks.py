@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from llmtrace.interventions.values import Replace
-from llmtrace.models.run import Hook
+from llmtrace.models import Hook
 from llmtrace.nodes import Head
 from llmtrace.signals.sites import site_name
 

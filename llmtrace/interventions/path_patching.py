@@ -29,7 +29,16 @@ from torch import Tensor
 from llmtrace.errors import InputError
 from llmtrace.interventions.effects import Effects
 from llmtrace.metrics import Metric, MetricLike
-from llmtrace.models import Architecture, TraceModel, attention_weights, describe, final_residual, provenance, run_mlp
+from llmtrace.models import (
+    Architecture,
+    Hook,
+    TraceModel,
+    attention_weights,
+    describe,
+    final_residual,
+    provenance,
+    run_mlp,
+)
 from llmtrace.nodes import Embed, Head, Mlp, Node
 from llmtrace.prompts import PromptSet, metric_of
 from llmtrace.signals.sites import site_name
@@ -88,7 +97,7 @@ def _run_at(model: TraceModel, tokens: Tensor, metric: Metric) -> _Run:
     arch = describe(model)
     kept: dict[str, Tensor] = {}
 
-    def keeper(name: str):  # type: ignore[no-untyped-def]
+    def keeper(name: str) -> Hook:
         def keep(value: Tensor) -> None:
             kept[name] = metric.here(value.flatten(2)).unflatten(-1, value.shape[2:])
 

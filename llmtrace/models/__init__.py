@@ -7,7 +7,7 @@ from llmtrace.models.names import embedded_names, known_names
 from llmtrace.models.norm import Norm
 from llmtrace.models.protocol import TraceModel
 from llmtrace.models.provenance import Provenance, provenance
-from llmtrace.models.run import final_residual, is_bridge, logits, resume, unembed, unembed_normed
+from llmtrace.models.run import Hook, final_residual, is_bridge, logits, resume, unembed, unembed_normed
 from llmtrace.models.text import token_labels
 from llmtrace.models.weights import (
     AttentionWeights,
@@ -23,7 +23,7 @@ from llmtrace.models.weights import (
 )
 
 __all__ = [
-    "Architecture", "AttentionWeights", "MlpWeights", "Norm", "Provenance", "Reader", "TraceModel", "as_cache",
+    "Architecture", "AttentionWeights", "Hook", "MlpWeights", "Norm", "Provenance", "Reader", "TraceModel", "as_cache",
     "attention_weights", "describe", "embedded_names", "final_norm", "final_residual", "head_readers", "is_bridge",
     "known_names", "load", "logits", "mlp_norm", "mlp_readers", "mlp_weights", "provenance", "resume", "run_mlp",
     "token_labels", "unembed", "unembed_normed",

@@ -24,6 +24,7 @@ from llmtrace.circuits.scores import EdgeScores
 from llmtrace.errors import InputError, UnsupportedError
 from llmtrace.metrics import Metric, MetricLike
 from llmtrace.models import (
+    Hook,
     Norm,
     Reader,
     TraceModel,
@@ -35,7 +36,6 @@ from llmtrace.models import (
     mlp_readers,
     provenance,
 )
-from llmtrace.models.run import Hook
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of
 from llmtrace.signals import node_writes
