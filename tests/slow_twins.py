@@ -216,7 +216,7 @@ def ablated(
         name = f"blocks.{node.layer}.attn.hook_z" if isinstance(node, Head) else f"blocks.{node.layer}.hook_mlp_out"
         side = "corrupted" if mode == "resample" else reference
         other = read(model, prompts.side(side), [name])[name]
-        new = torch.zeros_like(other) if mode == "zero" else _means(other, prompts) if mode == "mean" else other
+        new = torch.zeros_like(other) if mode == "zero" else means(other, prompts) if mode == "mean" else other
         hooks.append((name, _put(new, node.head if isinstance(node, Head) else None)))
     return metric_of_run(model, prompts, hooks)
 
@@ -234,7 +234,7 @@ def _put(new: Tensor, head: int | None) -> Callable[[Tensor], Tensor]:
     return change
 
 
-def _means(value: Tensor, prompts: PromptSet) -> Tensor:
+def means(value: Tensor, prompts: PromptSet) -> Tensor:
     """Per position, the mean over the prompts of the same group that are that long."""
     means = torch.zeros_like(value)
     for i in range(len(prompts)):

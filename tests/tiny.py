@@ -20,6 +20,7 @@ from torch import Tensor
 
 from llmtrace import models
 from llmtrace.models.from_weights import Shape, bridge_from_weights, hooked_from_weights
+from llmtrace.nodes import Head, Mlp
 from llmtrace.prompts import PromptSet
 
 VOCAB, WIDTH, HIDDEN, CONTEXT = 40, 16, 24, 32
@@ -181,24 +182,31 @@ GEMMA2 = Family(
     gated=True, rotary=True, kv_heads=KV_HEADS, post_norm=True, soft_cap=True,
 )  # fmt: skip
 
+FAMILIES = (GPT2, LLAMA, QWEN2, NEOX, GPTJ, PLAIN, ATTN_ONLY)
 BACKENDS = ("hooked", "bridge") if HOOKED_EXISTS else ("bridge",)
 # Processed and raw weights differ most for LayerNorm with everything in it and for RMSNorm with groups: both of those
 KINDS = (
     (GPT2, True), (GPT2, False), (LLAMA, True), (LLAMA, False), (QWEN2, True), (NEOX, False), (GPTJ, True),
     (PLAIN, False), (ATTN_ONLY, False),
 )  # fmt: skip
+# Beside the HookedTransformer of 3.9 a bridge is the second way to load: one of each kind of difference is enough there
+SECOND = ((GPT2, False), (LLAMA, True), (NEOX, False), (GPTJ, True), (ATTN_ONLY, False))
 
 Condition = Callable[[Tiny], bool]
 
 
-def tinies(kinds: Iterable[tuple[Family, bool]]) -> list[Tiny]:
-    return [Tiny(family, backend, processed) for family, processed in kinds for backend in BACKENDS]
+def tinies(kinds: Iterable[tuple[Family, bool]], second: Iterable[tuple[Family, bool]]) -> list[Tiny]:
+    """Under transformer-lens 3.9 `kinds` are HookedTransformers and `second` bridges; under 4.x `kinds` are bridges."""
+    if not HOOKED_EXISTS:
+        return [Tiny(family, "bridge", processed) for family, processed in kinds]
+    first = [Tiny(family, "hooked", processed) for family, processed in kinds]
+    return first + [Tiny(family, "bridge", processed) for family, processed in second]
 
 
-ALL = tinies(KINDS)
-POST_NORM = tinies([(GEMMA2, True)])
+ALL = tinies(KINDS, SECOND)
+POST_NORM = tinies([(GEMMA2, True)], [(GEMMA2, True)])
 # for laws that compare processed with raw weights of one family
-PROCESSED = tinies([(family, True) for family in (GPT2, LLAMA, QWEN2, NEOX, GPTJ)])
+PROCESSED = tinies([(family, True) for family in (GPT2, LLAMA, QWEN2, NEOX, GPTJ)], [(GPT2, True), (LLAMA, True)])
 
 
 def over(*conditions: Condition, among: Iterable[Tiny] = ALL) -> pytest.MarkDecorator:
@@ -253,6 +261,13 @@ def patterns_are_live(tiny: Tiny) -> bool:
     transformer-lens 3.9 TransformerLens' own small model (law 16)."""
     delegates = tiny.family.name == "gptj" or (tiny.family.norm is None and HOOKED_EXISTS)
     return tiny.backend == "hooked" or not delegates
+
+
+def some_nodes(tiny: Tiny) -> list[Head | Mlp]:
+    """First and last layer, first and last head, and the MLPs: enough for loops that run the model once per node."""
+    last = tiny.family.n_layers - 1
+    heads = [Head(0, 0), Head(0, tiny.family.n_heads - 1), Head(last, 1)]
+    return [*heads, Mlp(0), Mlp(last)] if has_mlp(tiny) else [*heads]
 
 
 # --- prompts -----------------------------------------------------------------------------------------------------

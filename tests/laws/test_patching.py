@@ -19,12 +19,13 @@ from tiny import (
     patterns_are_live,
     prompts,
     sequential,
+    some_nodes,
     ungrouped,
 )
 
 from llmtrace import interventions, models, signals
 from llmtrace.metrics import logit_diff
-from llmtrace.nodes import Head, Mlp, Node
+from llmtrace.nodes import Head, Mlp
 
 MODES = ("zero", "mean", "resample")
 
@@ -169,13 +170,6 @@ def test_the_mean_over_one_prompt_is_a_no_op(tiny: Tiny) -> None:
     one = prompts()[3]
     effects = interventions.ablate(tiny.model, one, mode="mean", reference="clean")
     close(effects.change, torch.zeros_like(effects.change), tiny.atol)
-
-
-def some_nodes(tiny: Tiny) -> list[Node]:
-    """First and last layer, first and last head, and the MLPs."""
-    last = tiny.family.n_layers - 1
-    heads = [Head(0, 0), Head(0, tiny.family.n_heads - 1), Head(last, 1)]
-    return [*heads, Mlp(0), Mlp(last)] if has_mlp(tiny) else list(heads)
 
 
 @over()

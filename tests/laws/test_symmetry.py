@@ -1,0 +1,311 @@
+"""Laws 21, 44-48 over one list of all methods: what may not matter to any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from tiny import (
+    ALL,
+    POST_NORM,
+    VOCAB,
+    Tiny,
+    close,
+    has_mlp,
+    has_norm,
+    no_rotary,
+    over,
+    prompts,
+)
+
+from llmtrace import circuits, influence, interventions, models, signals
+from llmtrace.circuits import Circuit, Graph
+from llmtrace.nodes import Edge, Head, KvHead, Mlp, Node
+from llmtrace.prompts import PromptSet
+
+Scores = Callable[[Any, PromptSet], torch.Tensor]  # [batch ...]
+
+
+def half_circuit(model: Any) -> Circuit:
+    """A fixed random half of a model's edges."""
+    graph = Graph.of(model)
+    return Circuit(graph, graph.real & (torch.rand(graph.real.shape, generator=torch.Generator().manual_seed(2)) < 0.5))
+
+
+METHODS: dict[str, Scores] = {
+    "direct_logit_attribution": lambda m, p: influence.direct_logit_attribution(m, p).values.T,
+    "neuron_attribution": lambda m, p: influence.neuron_attribution(m, p).values.T,
+    "source_token_attribution": lambda m, p: influence.source_token_attribution(m, p).values.movedim(1, 0),
+    "logit_lens": lambda m, p: influence.logit_lens(m, p).values.T,
+    "raw_attention": lambda m, p: influence.raw_attention(m, p, layer=1).values,
+    "rollout": lambda m, p: influence.rollout(m, p).values,
+    "value_weighted_norms": lambda m, p: influence.value_weighted_norms(m, p, layer=1).values,
+    "path_patch": lambda m, p: interventions.path_patch(m, p).change.T,
+    "ablate": lambda m, p: interventions.ablate(m, p, mode="resample").change.T,
+    "eap": lambda m, p: circuits.eap(m, p).per_prompt,
+    "run_circuit": lambda m, p: circuits.run_circuit(m, half_circuit(m), p)[:, None],
+}
+# one run per edge; its symmetries are those of `run_circuit`, which it consists of
+TOO_SLOW_HERE = {"exact"}
+# methods whose token axes keep the width of the padded batch
+PER_TOKEN = {"source_token_attribution", "raw_attention", "rollout", "value_weighted_norms"}
+
+
+def test_the_list_is_complete() -> None:
+    """A new row in any table of methods must come under these laws."""
+    tables = (influence.METHODS, interventions.METHODS, circuits.METHODS)
+    assert {name for table in tables for name in table} == (set(METHODS) - {"run_circuit"}) | TOO_SLOW_HERE
+
+
+def applies(tiny: Tiny, method: str) -> bool:
+    """Neurons need an MLP."""
+    return has_mlp(tiny) or method != "neuron_attribution"
+
+
+def every_method(tiny: Tiny) -> dict[str, Scores]:
+    return {name: scores for name, scores in METHODS.items() if applies(tiny, name)}
+
+
+@over()
+def test_methods_commute_with_the_order_of_prompts(tiny: Tiny) -> None:
+    """Law 21: shuffled prompts give shuffled scores."""
+    order, p = [3, 0, 4, 2, 1], prompts(padded=True)
+    for scores in every_method(tiny).values():
+        close(scores(tiny.model, p[order]), scores(tiny.model, p)[order], 10 * tiny.atol)
+
+
+@over()
+def test_a_batch_is_a_loop_over_prompts(tiny: Tiny) -> None:
+    """Laws 46 and 47: prompts of two lengths in one padded batch score as each prompt does alone, without padding.
+
+    Mean ablation is not in the list: its reference is the whole prompt set, by definition.
+    """
+    p = prompts(padded=True)
+    for name, scores in every_method(tiny).items():
+        whole = scores(tiny.model, p)
+        for i in (0, 4):  # a long one and a short one
+            alone = scores(tiny.model, p[i])[0]
+            together = whole[i]
+            if name in PER_TOKEN:
+                real = int(p.lengths[i])
+                together = together[..., :real] if name == "source_token_attribution" else together[:real, :real]
+            close(together, alone, 10 * tiny.atol)
+
+
+@over(among=[*ALL, *POST_NORM])
+def test_padding_leaves_real_positions_alone(tiny: Tiny) -> None:
+    """Law 47: whatever stands after the end of a prompt, activations at its real positions are the same."""
+    p = prompts(padded=True)
+    junk = torch.randint(VOCAB, p.clean.shape, generator=torch.Generator().manual_seed(9))
+    other = replace(p, clean=p.clean.where(p.mask, junk))
+    assert not torch.equal(other.clean, p.clean)
+    for layer in range(tiny.family.n_layers):
+        a, b = (signals.capture(tiny.model, q, what="resid_post", layers=[layer]) for q in (p, other))
+        close(signals.resid_post(a, layer)[p.mask], signals.resid_post(b, layer)[p.mask], tiny.atol)
+
+
+@over()
+def test_what_padding_holds_does_not_reach_any_score(tiny: Tiny) -> None:
+    """Law 47 for every method, mean ablation with its group means included."""
+    p = prompts(padded=True)
+    junk = torch.randint(VOCAB, p.clean.shape, generator=torch.Generator().manual_seed(9))
+    other = replace(p, clean=p.clean.where(p.mask, junk), corrupted=p.corrupted.where(p.mask, junk.flip(0)))
+    listed = every_method(tiny) | {
+        "mean": lambda m, q: interventions.ablate(m, q, mode="mean").change.T,
+        "mean circuit": lambda m, q: circuits.run_circuit(m, half_circuit(m), q, ablation="mean")[:, None],
+    }
+    for name, scores in listed.items():
+        got, expected = scores(tiny.model, other), scores(tiny.model, p)
+        if name in PER_TOKEN - {"source_token_attribution"}:  # a row and column per token, of padding too
+            real = p.mask[:, :, None] & p.mask[:, None, :]
+            got, expected = got[real], expected[real]
+        close(got, expected, 10 * tiny.atol)
+
+
+@over()
+def test_smaller_batches_are_the_same_batch(tiny: Tiny) -> None:
+    """Law 46 for the arguments that split a batch: memory is spent differently, numbers stay."""
+    p, some = prompts(padded=True), [Head(0, 0), Head(1, 1)]
+    what = ("pattern", "z", "resid_post")
+    one, two = (signals.capture(tiny.model, p, what=what, batch_size=size) for size in (None, 2))
+    for name in one.activations:
+        close(two[name], one[name], tiny.atol)
+    for small in (1, 2):
+        close(
+            interventions.ablate(tiny.model, p, some, batch_size=small).after,
+            interventions.ablate(tiny.model, p, some).after,
+            tiny.atol,
+        )
+
+
+# --- the same function with other weights --------------------------------------------------------------------------
+
+
+def views(source: Any, layer: int) -> dict[str, list[torch.Tensor]]:
+    """Views of attention's weights, per slot: [head, d_head, ...], weights and biases. In place: change them, and the
+    source changes."""
+    if isinstance(source, dict):
+        at = f"blocks.{layer}.attn."
+        found = {slot: [source[at + f"W_{slot}"].transpose(1, 2), source[at + f"b_{slot}"]] for slot in "QKV"}
+        return found | {"O": [source[at + "W_O"]]}
+    config = source.config
+    n_heads = config.num_attention_heads
+    d_head = config.hidden_size // n_heads
+
+    def rows(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.data.view(-1, d_head, *tensor.shape[1:])
+
+    def columns(weight: torch.Tensor) -> torch.Tensor:
+        return weight.data.view(weight.shape[0], -1, d_head).permute(1, 2, 0)
+
+    match config.model_type:
+        case "gpt2":  # one matrix [d_model, q k v x head x d_head]
+            attn = source.transformer.h[layer].attn
+            weight = attn.c_attn.weight.data.view(config.hidden_size, 3, n_heads, d_head).permute(1, 2, 3, 0)
+            bias = attn.c_attn.bias.data.view(3, n_heads, d_head)
+            found = {slot: [weight[i], bias[i]] for i, slot in enumerate("QKV")}
+            return found | {"O": [attn.c_proj.weight.data.view(n_heads, d_head, -1)]}
+        case "gpt_neox":  # one matrix [head x q k v x d_head, d_model]
+            attn = source.gpt_neox.layers[layer].attention
+            weight = attn.query_key_value.weight.data.view(n_heads, 3, d_head, -1)
+            bias = attn.query_key_value.bias.data.view(n_heads, 3, d_head)
+            found = {slot: [weight[:, i], bias[:, i]] for i, slot in enumerate("QKV")}
+            return found | {"O": [columns(attn.dense.weight)]}
+        case "gptj":
+            attn = source.transformer.h[layer].attn
+            out = attn.out_proj.weight
+        case "llama" | "qwen2":
+            attn = source.model.layers[layer].self_attn
+            out = attn.o_proj.weight
+        case other:
+            raise KeyError(other)
+    linears = {"Q": attn.q_proj, "K": attn.k_proj, "V": attn.v_proj}
+    found = {slot: [rows(t) for t in (p.weight, p.bias) if t is not None] for slot, p in linears.items()}
+    return found | {"O": [columns(out)]}
+
+
+def head_order(tiny: Tiny, layer: int) -> tuple[list[int], list[int]]:
+    """A permutation of query heads that moves groups as wholes and heads within them, and that of key-value heads."""
+    kv_heads = tiny.family.kv_heads
+    group = tiny.family.n_heads // kv_heads
+    kv_order = [(i + 1 + layer) % kv_heads for i in range(kv_heads)]
+    return [kv * group + (i + 1) % group for kv in kv_order for i in range(group)], kv_order
+
+
+def permuted(tiny: Tiny) -> Any:
+    """The same model with its heads in another order, at the level of its source weights."""
+    source = tiny.family.source(0)
+    for layer in range(tiny.family.n_layers):
+        order, kv_order = head_order(tiny, layer)
+        for slot, tensors in views(source, layer).items():
+            for tensor in tensors:
+                tensor.copy_(tensor[order if slot in "QO" else kv_order].clone())
+    return tiny.build(source)
+
+
+def moved(tiny: Tiny, node: Node) -> Node:
+    """Where a node of the permuted model was before."""
+    if isinstance(node, Head):
+        return Head(node.layer, head_order(tiny, node.layer)[0][node.head])
+    if isinstance(node, KvHead):
+        return KvHead(node.layer, head_order(tiny, node.layer)[1][node.head])
+    return node
+
+
+def same_up_to_processing(tiny: Tiny) -> float:
+    """Other weights are loaded anew, in float32 on the way: exact to about 1e-6 where a Hugging Face model is behind."""
+    return 10 * tiny.atol if tiny.family.norm is None else 2e-5
+
+
+@over()
+def test_permuting_heads_permutes_scores(tiny: Tiny) -> None:
+    """Law 44: with the group, where keys and values are shared."""
+    p, model, atol = prompts(), permuted(tiny), same_up_to_processing(tiny)
+    close(models.logits(model, p.clean), models.logits(tiny.model, p.clean), atol)
+    for method in (influence.direct_logit_attribution, interventions.path_patch, interventions.ablate):
+        before, after = method(tiny.model, p), method(model, p)
+        for node in [Mlp(0)] * (method is interventions.ablate and has_mlp(tiny)) + list(models.describe(model).heads):
+            close(after.of(node), before.of(moved(tiny, node)), atol)
+    old, new = circuits.eap(tiny.model, p), circuits.eap(model, p)
+    for edge in new.graph.edges():
+        was = Edge(moved(tiny, edge.writer), replace(edge.port, node=moved(tiny, edge.port.node)))
+        close(new.of(edge), old.of(was), atol)
+
+
+def rotated(tiny: Tiny, slots: str) -> Any:
+    """The same model after one random rotation per key-value head of what `slots` (a reader and its partner) share."""
+    source, generator = tiny.family.source(0), torch.Generator().manual_seed(6)
+    group = tiny.family.n_heads // tiny.family.kv_heads
+    for layer in range(tiny.family.n_layers):
+        found = views(source, layer)
+        d_head = found["Q"][0].shape[1]
+        noise = torch.randn(tiny.family.kv_heads, d_head, d_head, generator=generator, dtype=torch.float64)
+        rotation = torch.linalg.qr(noise).Q
+        for slot in slots:
+            by_head = rotation if slot in "KV" else rotation.repeat_interleave(group, dim=0)
+            for tensor in found[slot]:
+                tensor.copy_(torch.einsum("hij,hj...->hi...", by_head, tensor.clone()))
+    return tiny.build(source)
+
+
+def unchanged(tiny: Tiny, model: Any) -> None:
+    p, atol = prompts(), same_up_to_processing(tiny)
+    for name, scores in every_method(tiny).items():
+        got, expected = scores(model, p), scores(tiny.model, p)
+        assert torch.allclose(got, expected, atol=atol, rtol=atol), name
+
+
+@over()
+def test_rotating_values_and_outputs_changes_nothing(tiny: Tiny) -> None:
+    """Law 45: (W_V, W_O) of a head are only seen as a product."""
+    model = rotated(tiny, "VO")
+    layer = tiny.family.n_layers - 1
+    new, old = (models.attention_weights(m, layer).W_V for m in (model, tiny.model))
+    assert (new - old).abs().max() > 1e-2
+    unchanged(tiny, model)
+
+
+@over(no_rotary)
+def test_rotating_queries_and_keys_changes_nothing(tiny: Tiny) -> None:
+    """Law 45: (W_Q, W_K) of a head are only seen as a product, where no rotary embedding stands between them."""
+    unchanged(tiny, rotated(tiny, "QK"))
+
+
+@over(lambda tiny: not no_rotary(tiny))
+def test_with_rotary_embeddings_that_law_stops(tiny: Tiny) -> None:
+    """Law 45, the other side: the excluded models are rightly excluded."""
+    model = rotated(tiny, "QK")
+    assert (models.logits(model, prompts().clean) - models.logits(tiny.model, prompts().clean)).abs().max() > 1e-2
+
+
+# --- precision and chance ------------------------------------------------------------------------------------------
+
+
+@over(has_norm)
+def test_float32_is_near_float64(tiny: Tiny) -> None:
+    """Law 48: within 1e-4 of the scale of the scores, for every method."""
+    single = tiny.build(tiny.family.source(0), dtype="float32")
+    assert next(single.parameters()).dtype == torch.float32
+    for name, scores in every_method(tiny).items():
+        wide, narrow = scores(tiny.model, prompts()), scores(single, prompts())
+        assert narrow.dtype == torch.float32
+        assert (narrow.double() - wide).abs().max() <= 1e-4 * max(1.0, float(wide.abs().max())), name
+
+
+@over()
+def test_nothing_is_left_behind_and_nothing_is_random(tiny: Tiny) -> None:
+    """Law 48: a second call, under another state of the global generator, gives the same numbers bit for bit; no method
+    leaves a hook, a gradient or a changed weight behind."""
+    before = {name: parameter.clone() for name, parameter in tiny.model.named_parameters()}
+    logits = models.logits(tiny.model, prompts().clean)
+    for scores in every_method(tiny).values():
+        torch.manual_seed(0)
+        first = scores(tiny.model, prompts())
+        assert not first.requires_grad
+        torch.manual_seed(1)
+        assert torch.equal(scores(tiny.model, prompts()), first)
+    assert torch.equal(models.logits(tiny.model, prompts().clean), logits)
+    for name, parameter in tiny.model.named_parameters():
+        assert torch.equal(parameter, before[name]) and parameter.grad is None and not parameter.requires_grad
