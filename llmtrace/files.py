@@ -34,7 +34,12 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent)) / path.name
             os.replace(path, old)
         draft.chmod(0o755)
-        os.replace(draft, path)
+        try:
+            os.replace(draft, path)
+        except OSError:
+            if old is not None:
+                os.replace(old, path)
+            raise
         if old is not None:
             shutil.rmtree(old.parent)
     finally:

@@ -96,7 +96,8 @@ class Validation:
 def validate(scores: NodeScores, effects: Effects, *, seed: int = 0) -> Validation:
     """Compare the scores with the effect of intervening on the same nodes of the same model.
 
-    Raises MismatchError when they share no node, or come from other weights, another metric or other prompts.
+    Raises MismatchError when they share no node, or come from other weights, another metric or (as far as the clean
+    metric tells) other prompts.
     """
     for what, ours, theirs in (
         ("metric", scores.metric, effects.metric),
@@ -107,6 +108,10 @@ def validate(scores: NodeScores, effects: Effects, *, seed: int = 0) -> Validati
             raise MismatchError(
                 f"Expected scores and effects of the same {what}, got {ours} and {theirs}; compute both again."
             )
+    if scores.total is not None and not torch.allclose(scores.total.cpu().float(), effects.before.float(), atol=1e-2):
+        raise MismatchError(
+            "Expected scores and effects of the same prompts, got clean runs of another metric; compute both again."
+        )
     known = {node: row for row, node in enumerate(scores.nodes)}
     shared = [(index, known[one]) for index, (one, *more) in enumerate(effects.nodes) if not more and one in known]
     if len(shared) < 2:

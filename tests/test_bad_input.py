@@ -408,11 +408,11 @@ METRICS = {
     ),
     "a mean over prompts": Bad(
         lambda w, p: lt.ablate(w.model, w.prompts, [Head(0, 0)], metric=mean_over_prompts), InputError,
-        "Expected mean_over_prompts to give one number per prompt, shape [1, 4], got []; reduce the last axis",
+        "Expected mean_over_prompts to give one number per prompt, shape [4], got []; reduce the last axis",
     ),
     "a metric that is no tensor": Bad(
         lambda w, p: lt.ablate(w.model, w.prompts, [Head(0, 0)], metric=lambda rows: 1.0), InputError,
-        "Expected <lambda> to give one number per prompt, shape [1, 4], got float; reduce the last axis",
+        "Expected <lambda> to give one number per prompt, shape [4], got float; reduce the last axis",
     ),
     "a metric that is NaN": Bad(
         lambda w, p: lt.evaluate(w.model, w.full, w.prompts, metric=not_a_number), CheckError,
@@ -677,7 +677,7 @@ CIRCUITS = {
     ),
     "EAP of KL": Bad(
         lambda w, p: eap(w.model, w.prompts, metric="kl"), InputError,
-        "Expected a task metric for EAP: the gradient of KL to the clean run is zero at the clean run",
+        "Expected a task metric for EAP: the gradient of kl is zero at the clean run",
     ),
     "EAP of a count": Bad(
         lambda w, p: eap(w.model, w.prompts, metric=no_gradient), InputError,

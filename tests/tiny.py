@@ -263,6 +263,13 @@ def patterns_are_live(tiny: Tiny) -> bool:
     return tiny.backend == "hooked" or not delegates
 
 
+def one_of_each(tiny: Tiny) -> bool:
+    """For laws that run every method several times: each family once, and as a bridge what no other bridge has."""
+    extra = (GPT2, True), (LLAMA, False), (QWEN2, True), (PLAIN, False)
+    as_second = HOOKED_EXISTS and tiny.backend == "bridge" and tiny.family in (NEOX, ATTN_ONLY, GPT2)
+    return (tiny.family, tiny.processed) not in extra and not as_second
+
+
 def some_nodes(tiny: Tiny) -> list[Head | Mlp]:
     """First and last layer, first and last head, and the MLPs: enough for loops that run the model once per node."""
     last = tiny.family.n_layers - 1

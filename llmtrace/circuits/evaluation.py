@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+NEAR_ZERO = 0.02  # of the mean gap: a prompt's own ratio means nothing below it
+
+
 @dataclass(frozen=True, eq=False)
 class CircuitReport:
     """How well a circuit stands for its model on one prompt set."""
@@ -99,7 +102,8 @@ class CircuitReport:
         chance = f", random {self.random_faithfulness.mean().item():.2f}" if len(self.random) else ""
         return (
             f"CircuitReport({self.circuit.n_edges:,} of {self.circuit.graph.n_edges:,} edges: faithfulness "
-            f"{self.faithfulness:.2f} [{low:.2f}, {high:.2f}]{chance}; {self.metric}, {self.ablation})"
+            f"{self.faithfulness:.2f} [{low:.2f}, {high:.2f}]{chance}; {self.metric}, {self.ablation}"
+            f"{''.join(f'; {caveat}' for caveat in self.caveats)})"
         )
 
     def _repr_html_(self) -> str:
@@ -141,8 +145,13 @@ def evaluate(
     caveats, found_in = [], circuit.provenance.get("weights")
     if found_in not in (None, provenance(model).weights):
         caveats.append(f"the circuit was found in other weights ({circuit.provenance.get('model', 'unknown')})")
-    if (inverted := int((gap.sign() != gap.mean().sign()).sum())) > 0:
-        caveats.append(f"on {inverted} of {len(prompts)} prompts the corrupted run is the better one")
+    better = gap if metric.higher_is_better else -gap
+    if better.mean() < 0:
+        caveats.append("in the mean the empty circuit is better than the model: the ratio is inverted")
+    if (inverted := int((better < 0).sum())) > 0:
+        caveats.append(f"on {inverted} of {len(prompts)} prompts the empty circuit is better than the model")
+    if (flat := int((gap.abs() < NEAR_ZERO * gap.abs().mean()).sum())) > 0:
+        caveats.append(f"on {flat} of {len(prompts)} prompts model and empty circuit nearly agree: no ratio there")
     return CircuitReport(
         circuit=circuit, alone=alone, model=whole, empty=nothing, random=values[3:], metric=metric.name,
         ablation=ablation, seed=seed, provenance=provenance(model).as_dict(), caveats=tuple(caveats),

@@ -21,7 +21,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from llmtrace.errors import InputError
-from llmtrace.models import Architecture, TraceModel, describe
+from llmtrace.models import Architecture, TraceModel, describe, require_additive
 from llmtrace.nodes import Edge, Head, KvHead, Logits, Mlp, Node, Port
 from llmtrace.signals.writes import writers
 
@@ -48,6 +48,8 @@ class Graph:
     def of(cls, model: TraceModel | Architecture) -> Graph:
         arch = model if isinstance(model, Architecture) else describe(model)
         arch.require_pre_norm("A graph of edges")
+        if not isinstance(model, Architecture):
+            require_additive(model, "A graph of edges")
         return cls(arch.n_layers, arch.n_heads, arch.n_kv_heads, arch.parallel, arch.attn_only)
 
     @cached_property

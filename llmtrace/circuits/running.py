@@ -70,6 +70,8 @@ def run_circuit(
 ) -> Float[Tensor, " batch"]:
     """The metric, per prompt, when only the circuit's edges carry the clean prompts.
 
+    `removed_writes`: what removed edges carry, from `ablated_writes` on these prompts; `ablation` is then not used.
+
     Raises MismatchError for a circuit of another model, UnsupportedError for post-norm models.
     """
     circuit.require_model(model)

@@ -38,13 +38,11 @@ class EdgeScores:
         return self.per_prompt[:, row, column]
 
     def top(self, k: int = 10) -> list[tuple[Edge, float]]:
-        """The `k` edges of largest mean magnitude."""
-        values = self.values
-        order = values.abs().flatten().argsort(descending=True)[:k].tolist()
-        width = values.shape[1]
-        return [
-            (Edge(self.graph.nodes[i // width], self.graph.ports[i % width]), values.flatten()[i].item()) for i in order
-        ]
+        """The `k` edges of largest mean magnitude; ties in the order of the graph."""
+        rows, columns = self.graph.real.nonzero(as_tuple=True)
+        values = self.values.cpu()[rows, columns]
+        order = values.abs().argsort(descending=True, stable=True)[:k].tolist()
+        return [(Edge(self.graph.nodes[rows[i]], self.graph.ports[columns[i]]), values[i].item()) for i in order]
 
     def df(self) -> pd.DataFrame:
         """One row per edge, largest magnitude first."""

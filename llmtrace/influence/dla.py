@@ -28,6 +28,7 @@ from llmtrace.models import (
     final_norm,
     mlp_weights,
     provenance,
+    require_additive,
     token_labels,
 )
 from llmtrace.nodes import Bias, Head, Neuron, Node
@@ -80,7 +81,7 @@ def neuron_attribution(
     arch = describe(model)
     if arch.attn_only:
         raise UnsupportedError("This model is attention-only, so it has no neurons; use direct_logit_attribution.")
-    arch.require_pre_norm("Neuron attribution")
+    require_additive(model, "Neuron attribution")
     layers = arch.require_layers(layers)
     metric = metric_of(model, prompts, metric)
     direction = logit_direction(model, metric)
@@ -115,7 +116,7 @@ def source_token_attribution(
     Summed over sources it is the head's direct logit attribution.
     """
     arch = describe(model)
-    arch.require_pre_norm("Source-token attribution")
+    require_additive(model, "Source-token attribution")
     heads = arch.heads if heads is None else arch.require_all(heads, (Head,), "to split by source")
     layers = tuple(sorted({head.layer for head in heads}))
     metric = metric_of(model, prompts, metric)

@@ -35,7 +35,9 @@ def logit_lens(model: TraceModel, prompts: PromptSet, *, metric: MetricLike | No
     values, probabilities, tokens = [], [], []
     for name in stages.values():
         logits = unembed(model, trace[name][:, 0])
-        values.append(metric.of_rows(logits if metric.tokens is None else logits.gather(-1, metric.tokens)))
+        values.append(
+            metric.of_rows(logits if metric.tokens is None else logits.gather(-1, metric.tokens.to(logits.device)))
+        )
         best = logits.softmax(-1).max(-1)
         probabilities.append(best.values)
         tokens.append(token_labels(model, best.indices[:, None]))

@@ -28,6 +28,6 @@ def raw_attention(
     pattern = attention_pattern(trace, layer)
     return TokenInfluence(
         values=pattern.mean(1) if head is None else pattern[:, head],
-        labels=trace.labels, method="raw_attention", layer=layer, rows_sum_to_one=True,
-        provenance=provenance(model).as_dict(),
+        labels=trace.labels, lengths=trace.lengths, method="raw_attention", layer=layer,
+        rows_sum_to_one=not describe(model).sinks, provenance=provenance(model).as_dict(),
     )  # fmt: skip

@@ -27,8 +27,8 @@ def rollout(model: TraceModel, prompts: PromptSet | str | Sequence[str]) -> Toke
     trace = capture(model, prompts, what="pattern")
     patterns = torch.stack([attention_pattern(trace, layer) for layer in range(describe(model).n_layers)])
     return TokenInfluence(
-        values=roll(patterns), labels=trace.labels, method="rollout", layer=None, rows_sum_to_one=True,
-        provenance=provenance(model).as_dict(),
+        values=roll(patterns), labels=trace.labels, lengths=trace.lengths, method="rollout", layer=None,
+        rows_sum_to_one=not describe(model).sinks, provenance=provenance(model).as_dict(),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmtrace.nodes import Bias, Node, place_of
@@ -109,15 +109,16 @@ class TokenInfluence:
     layer: int | None
     rows_sum_to_one: bool
     provenance: Mapping[str, Any]
+    lengths: Int[Tensor, " batch"] | None = None  # real tokens per prompt; None: all
 
     def df(self) -> pd.DataFrame:
-        """One row per prompt, target and source."""
+        """One row per prompt, target and earlier source; padding has none."""
         import pandas as pd
 
         rows = [
             (prompt, target, self.labels[prompt][target], source, self.labels[prompt][source], value)
             for prompt, by_target in enumerate(self.values.tolist())
-            for target, by_source in enumerate(by_target)
+            for target, by_source in enumerate(by_target[: None if self.lengths is None else int(self.lengths[prompt])])
             for source, value in enumerate(by_source[: target + 1])
         ]
         return pd.DataFrame(rows, columns=["prompt", "target", "target_token", "source", "source_token", "value"])

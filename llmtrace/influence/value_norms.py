@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmtrace.influence.scores import TokenInfluence
-from llmtrace.models import TraceModel, attention_weights, describe, provenance
+from llmtrace.models import TraceModel, attention_weights, describe, provenance, require_additive
 from llmtrace.nodes import Head
 from llmtrace.prompts import PromptSet, as_prompts
 from llmtrace.signals import Trace, attention_pattern, capture, resid_pre, values
@@ -33,17 +33,17 @@ def value_weighted_norms(
     trace = capture(model, prompts, what=("pattern", "v", "resid_pre"), layers=[layer])
     moved = token_writes(model, trace, layer)
     if residual:
-        moved = moved + torch.diag_embed(resid_pre(trace, layer).transpose(1, 2)).permute(0, 2, 3, 1)
+        moved.diagonal(dim1=1, dim2=2).add_(resid_pre(trace, layer).transpose(1, 2))
     return TokenInfluence(
-        values=moved.norm(dim=-1), labels=trace.labels, method="value_weighted_norms", layer=layer,
-        rows_sum_to_one=False, provenance=provenance(model).as_dict(),
+        values=moved.norm(dim=-1), labels=trace.labels, lengths=trace.lengths, method="value_weighted_norms",
+        layer=layer, rows_sum_to_one=False, provenance=provenance(model).as_dict(),
     )  # fmt: skip
 
 
 def token_writes(model: TraceModel, trace: Trace, layer: int) -> Float[Tensor, "batch target source d_model"]:
     """T_i(x_j): what attention of a layer writes into target i from source j. Needs pattern and v in the trace."""
     arch = describe(model)
-    arch.require_pre_norm("Splitting attention by source token")
+    require_additive(model, "Splitting attention by source token")
     W_O = attention_weights(model, layer).W_O
     v = repeat(values(trace, layer), "batch pos kv_head d_head -> batch pos (kv_head group) d_head", group=arch.group)
     written = einsum(v, W_O, "batch source head d_head, head d_head d_model -> batch source head d_model")

@@ -24,7 +24,7 @@ from llmtrace.interventions.effects import Effects
 from llmtrace.interventions.hooks import hooks_of
 from llmtrace.interventions.values import Replace
 from llmtrace.metrics import MetricLike
-from llmtrace.models import Hook, TraceModel, describe, final_residual, provenance, resume
+from llmtrace.models import Hook, TraceModel, describe, final_residual, is_bridge, provenance, resume
 from llmtrace.nodes import Head, Mlp
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of
@@ -50,7 +50,8 @@ def ablate(
 
     mode         "zero", "mean" or "resample"
     reference    the side whose mean is taken: "corrupted" or "clean" (mean only)
-    batch_size   prompts in one forward pass, counted over the nodes that are stacked
+    batch_size   prompts in one forward pass, counted over the nodes that are stacked (one node's prompts run together
+                 whatever it says)
 
     Raises InputError for an unknown mode, a node the model does not have, no node at all, or prompts without the
     corruption that the mode reads.
@@ -63,13 +64,15 @@ def ablate(
     )
     metric = metric_of(model, prompts, metric)
     prompts.side(reference)
+    prompts.batches(batch_size)  # refuses a size that means nothing
     if mode == "resample" or (mode == "mean" and reference == "corrupted"):
         prompts.require_corruption(f"{mode.capitalize()} ablation")
     resid, clean_final = _cached_residuals(model, prompts.clean)
     replacements = _replacements(model, prompts, targets, mode, reference)
     variants = [targets] if together else [(node,) for node in targets]
     stack = max(1, batch_size // len(prompts))
-    after = torch.empty(len(variants), len(prompts), dtype=clean_final.dtype)
+    before = metric.of_residual(model, metric.here(clean_final)).cpu()
+    after = before.new_empty(len(variants), len(prompts))
     layer_passes = 0
     for chunk in track(_chunks(variants, stack), "ablating"):
         first = min(node.layer for i in chunk for node in variants[i])
@@ -77,10 +80,10 @@ def ablate(
         hooks = hooks_of([[replacements[node] for node in variants[i]] for i in chunk], len(prompts))
         final = resume(model, stacked, first, hooks).unflatten(0, (len(chunk), len(prompts)))
         after[chunk] = metric.of_residual(model, metric.here(final)).cpu()
-        layer_passes += len(chunk) * (arch.n_layers - first)
+        layer_passes += len(chunk) * (arch.n_layers - (0 if is_bridge(model) else first))
     return Effects(
         nodes=tuple(variants),
-        before=metric.of_residual(model, metric.here(clean_final)).cpu(),
+        before=before,
         after=after,
         corrupted=metric.of_residual(model, metric.here(final_residual(model, prompts.corrupted))).cpu()
         if prompts.has_corruption
@@ -88,7 +91,7 @@ def ablate(
         method=f"{mode} ablation",
         metric=metric.name,
         provenance=provenance(model).as_dict(),
-        passes=2 + (mode != "zero") + layer_passes / arch.n_layers,
+        passes=1 + (mode != "zero") + prompts.has_corruption + layer_passes / arch.n_layers,
         options={"mode": mode, "together": together, "reference": reference, "seed": prompts.seed},
     )
 
@@ -108,10 +111,11 @@ def _replacements(
     model: TraceModel, prompts: PromptSet, targets: Sequence[Target], mode: str, reference: str
 ) -> dict[Target, Replace]:
     """What each node's output becomes."""
-    side = reference if mode == "mean" else "corrupted"
-    outputs = _outputs(model, prompts.side(side), targets)
     if mode == "zero":
-        outputs = {node: torch.zeros_like(value) for node, value in outputs.items()}
+        arch = describe(model)
+        width = {Head: arch.d_head, Mlp: arch.d_model}
+        return {node: Replace(node, torch.zeros(*prompts.clean.shape, width[type(node)])) for node in targets}
+    outputs = _outputs(model, prompts.side(reference if mode == "mean" else "corrupted"), targets)
     if mode == "mean":
         outputs = {node: group_means(value, prompts) for node, value in outputs.items()}
     return {node: Replace(node, value) for node, value in outputs.items()}

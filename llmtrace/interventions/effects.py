@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,7 @@ class Effects:
             "low": low.tolist(),
             "high": high.tolist(),
         }
-        if self.corrupted is not None:
+        with suppress(InputError):  # no corrupted run, or one that gives the same metric: there is no share to state
             table["share"] = self.normalised().tolist()
         return pd.DataFrame(table)
 

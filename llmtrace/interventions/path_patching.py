@@ -37,6 +37,7 @@ from llmtrace.models import (
     describe,
     final_residual,
     provenance,
+    require_additive,
     run_mlp,
 )
 from llmtrace.nodes import Embed, Head, Mlp, Node
@@ -60,7 +61,7 @@ def path_patch(
     if mlps not in ("recomputed", "frozen"):
         raise InputError(f"Expected mlps='recomputed' (Wang et al.) or 'frozen', got {mlps!r}; choose one.")
     arch = describe(model)
-    arch.require_pre_norm("Path patching in closed form")
+    require_additive(model, "Path patching in closed form")
     senders = arch.heads if senders is None else arch.require_all(senders, (Head, Mlp, Embed), "as senders")
     metric = metric_of(model, prompts, metric)
     prompts.require_corruption("Path patching")

@@ -1,5 +1,6 @@
 """Loading models and everything that knows how TransformerLens keeps them. Only this room imports it."""
 
+from llmtrace.models.additive import require_additive, require_readout
 from llmtrace.models.architecture import Architecture, describe
 from llmtrace.models.cache import as_cache
 from llmtrace.models.load import load
@@ -23,8 +24,8 @@ from llmtrace.models.weights import (
 )
 
 __all__ = [
-    "Architecture", "AttentionWeights", "Hook", "MlpWeights", "Norm", "Provenance", "Reader", "TraceModel", "as_cache",
-    "attention_weights", "describe", "embedded_names", "final_norm", "final_residual", "head_readers", "is_bridge",
-    "known_names", "load", "logits", "mlp_norm", "mlp_readers", "mlp_weights", "provenance", "resume", "run_mlp",
-    "token_labels", "unembed", "unembed_normed",
+    "Architecture", "AttentionWeights", "Hook", "MlpWeights", "Norm", "Provenance", "Reader", "TraceModel",
+    "as_cache", "attention_weights", "describe", "embedded_names", "final_norm", "final_residual", "head_readers",
+    "is_bridge", "known_names", "load", "logits", "mlp_norm", "mlp_readers", "mlp_weights", "provenance",
+    "require_additive", "require_readout", "resume", "run_mlp", "token_labels", "unembed", "unembed_normed",
 ]  # fmt: skip

@@ -35,6 +35,7 @@ class Architecture:
     logit_cap: float  # 0: none
     score_cap: float
     causal: bool
+    sinks: bool  # attention may go nowhere: rows of a pattern sum to less than one
 
     @property
     def group(self) -> int:
@@ -140,4 +141,5 @@ def describe(model: TraceModel) -> Architecture:
         logit_cap=max(0.0, float(getattr(cfg, "output_logits_soft_cap", None) or 0.0)),
         score_cap=max(0.0, float(getattr(cfg, "attn_scores_soft_cap", None) or 0.0)),
         causal=getattr(cfg, "attention_dir", "causal") == "causal",
+        sinks=bool(getattr(cfg, "use_attention_sinks", False)),
     )

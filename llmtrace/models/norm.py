@@ -25,12 +25,16 @@ class Norm:
     eps: float
 
     def __call__(self, x: Float[Tensor, "*lead d_model"]) -> Float[Tensor, "*lead d_model"]:
-        return x if self.kind is None else self._affine(self._centre(x) / self.scale(x))
+        if self.kind is None:
+            return x
+        wide = _wide(x)  # as TransformerLens and Hugging Face do: half precision is not enough for a mean square
+        return self._affine((self._centre(wide) / self.scale(wide)).to(x.dtype))
 
     def scale(self, x: Float[Tensor, "*lead d_model"]) -> Float[Tensor, "*lead 1"]:
         """sigma: what a frozen norm divides by."""
         if self.kind is None:
             return torch.ones_like(x[..., :1])
+        x = _wide(x)
         return (self._centre(x).pow(2).mean(-1, keepdim=True) + self.eps).sqrt()
 
     def frozen(
@@ -39,7 +43,7 @@ class Norm:
         """What one write adds to the normed stream when sigma stays as it is: linear, so writes add up (law 6)."""
         if self.kind is None:
             return write
-        normed = self._centre(write) / scale
+        normed = (self._centre(write) / scale).to(write.dtype)
         return normed if self.weight is None else normed * self.weight
 
     def frozen_transpose(
@@ -48,7 +52,7 @@ class Norm:
         """The direction as the un-normed stream sees it: frozen(a) . direction = a . frozen_transpose(direction)."""
         if self.kind is None:
             return direction
-        return self._centre(direction if self.weight is None else direction * self.weight) / scale
+        return (self._centre(direction if self.weight is None else direction * self.weight) / scale).to(direction.dtype)
 
     def pull_back(
         self, x: Float[Tensor, "*#lead d_model"], gradient: Float[Tensor, "*lead d_model"]
@@ -60,7 +64,7 @@ class Norm:
         y = self._centre(x) / sigma
         g = gradient if self.weight is None else gradient * self.weight
         along_y = y * (g * y).mean(-1, keepdim=True)
-        return (self._centre(g) - along_y) / sigma
+        return ((self._centre(g) - along_y) / sigma).to(gradient.dtype)
 
     def _centre(self, x: Tensor) -> Tensor:
         return x - x.mean(-1, keepdim=True) if self.kind == "LN" else x
@@ -68,6 +72,10 @@ class Norm:
     def _affine(self, y: Tensor) -> Tensor:
         y = y if self.weight is None else y * self.weight
         return y if self.bias is None else y + self.bias
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def norm_of(module: nn.Module | None, cfg: Any) -> Norm:

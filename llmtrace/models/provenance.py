@@ -79,13 +79,18 @@ _hashes: WeakKeyDictionary[nn.Module, tuple[object, str]] = WeakKeyDictionary()
 def weights_hash(model: nn.Module) -> str:
     """sha256 over every parameter: name, shape, dtype, bytes (in logical order, whatever the memory layout).
 
-    Computed once per state of the weights: torch counts in-place changes of a tensor, so an edited model hashes anew.
+    Computed once per state of the weights (`weights_state`).
     """
-    state = tuple((p.data_ptr(), p._version) for p in model.parameters())
+    state = weights_state(model)
     known = _hashes.get(model)
     if known is None or known[0] != state:
         _hashes[model] = known = (state, _hash_parameters(model))
     return known[1]
+
+
+def weights_state(model: nn.Module) -> object:
+    """Changes when parameters are replaced or edited in place: torch counts edits (not those by `.data`)."""
+    return tuple((p.data_ptr(), p._version) for p in model.parameters())
 
 
 def _hash_parameters(model: nn.Module) -> str:

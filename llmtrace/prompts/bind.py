@@ -9,7 +9,7 @@ import torch
 
 from llmtrace.errors import InputError
 from llmtrace.metrics import METRICS, Metric
-from llmtrace.models import TraceModel, final_residual, unembed
+from llmtrace.models import TraceModel, final_residual, require_readout, unembed
 from llmtrace.prompts.prompt_set import PromptSet
 from llmtrace.prompts.texts import as_prompts
 
@@ -25,6 +25,7 @@ def metric_of(model: TraceModel, prompts: PromptSet, metric: str | Metric | Call
             "make one with ioi(model) or from_pairs(model, pairs)."
         )
     prompts = as_prompts(model, prompts)
+    require_readout(model)
     metric = prompts.default_metric if metric is None else metric
     if not isinstance(metric, str) or "reference" not in METRICS[metric].needs:
         return prompts.metric(metric)

@@ -106,6 +106,8 @@ def _kept_positions(
                 f"Expected positions from 0 to {prompts.clean.shape[1] - 1}, got {int(positions.min())} to "
                 f"{int(positions.max())}; count from BOS."
             )
+        if bool((positions < 0).any() | (positions.cpu() >= prompts.lengths[:, None]).any()):
+            raise InputError("Expected positions inside every prompt, got some in its padding; count from BOS.")
         return positions, tuple(f"#{i}" for i in range(positions.shape[1]))
     asked = [positions] if isinstance(positions, str | int) else list(positions)
     if not asked:

@@ -12,7 +12,7 @@ from llmtrace.signals.trace import Trace
 
 
 def attention_pattern(trace: Trace, layer: int) -> Float[Tensor, "batch head query key"]:
-    """Where each query looks; rows sum to one."""
+    """Where each query looks; rows sum to one (less with attention sinks)."""
     return trace[site_name("pattern", layer)]
 
 

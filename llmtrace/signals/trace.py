@@ -74,10 +74,8 @@ class Trace:
         )
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td><code>{n}</code></td><td>{_shape(self.activations, n)}</td></tr>" for n in self.activations
-        )
-        return f"<p>{self!r}</p><details><summary>activations</summary><table>{rows}</table></details>"
+        names = "".join(f"<li><code>{name}</code></li>" for name in self.activations)  # reads nothing from disk
+        return f"<p>{self!r}</p><details><summary>activations</summary><ul>{names}</ul></details>"
 
 
 def load_trace(path: str | Path) -> Trace:
@@ -98,7 +96,3 @@ def load_trace(path: str | Path) -> Trace:
         seed=manifest.seed,
         provenance=manifest.provenance,
     )
-
-
-def _shape(activations: Mapping[str, Tensor], name: str) -> str:
-    return " x ".join(map(str, activations[name].shape))

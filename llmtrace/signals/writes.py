@@ -17,7 +17,7 @@ from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmtrace.models import TraceModel, attention_weights, describe, final_residual
+from llmtrace.models import Hook, TraceModel, attention_weights, describe, final_residual, require_additive
 from llmtrace.nodes import Embed, Head, Mlp, Node
 from llmtrace.signals.capture import select_positions
 from llmtrace.signals.sites import site_name
@@ -63,41 +63,52 @@ def node_writes(
     model: TraceModel, tokens: Int[Tensor, "batch pos"], positions: Int[Tensor, "batch n"] | None = None
 ) -> Writes:
     """The writes of all nodes on `tokens`, at all positions or at `n` chosen ones per prompt."""
-    arch = describe(model)
-    arch.require_pre_norm("Splitting the residual stream into writes")
-    nodes = writers(arch)
-    width = tokens.shape[1] if positions is None else positions.shape[1]
-    buffer: list[Tensor] = []
+    require_additive(model, "Splitting the residual stream into writes")
+    record = Recorder(model, positions)
+    final = final_residual(model, tokens, record.hooks)
+    return Writes(writers(describe(model)), record.values, record.at(final))
 
-    def store(index: int, value: Tensor) -> None:
-        if not buffer:
-            buffer.append(value.new_empty(len(nodes), len(tokens), width, arch.d_model))
-        buffer[0][index] = value
 
-    def at(value: Tensor) -> Tensor:
-        return value if positions is None else select_positions(value, positions, 1)
+class Recorder:
+    """Hooks that fill one buffer with every node's write during whatever pass they ride on; no gradient is kept."""
 
-    def keep_input(value: Tensor) -> None:
-        store(0, at(value))
+    def __init__(self, model: TraceModel, positions: Int[Tensor, "batch n"] | None = None):
+        self._arch, self._positions = describe(model), positions
+        self._nodes = len(writers(self._arch))
+        self._buffer: Tensor | None = None
+        self.hooks = self._hooks(model)
 
-    def keep_heads(layer: int, first: int) -> Callable[[Tensor], None]:
-        W_O = attention_weights(model, layer).W_O
+    @property
+    def values(self) -> Float[Tensor, "node batch pos d_model"]:
+        assert self._buffer is not None, "the pass has not been run"
+        return self._buffer
 
+    def at(self, value: Tensor) -> Tensor:
+        value = value.detach()
+        return value if self._positions is None else select_positions(value, self._positions, 1)
+
+    def _store(self, first: int, written: Float[Tensor, "some batch pos d_model"]) -> None:
+        if self._buffer is None:
+            self._buffer = written.new_empty(self._nodes, *written.shape[1:])
+        self._buffer[first : first + len(written)] = written
+
+    def _hooks(self, model: TraceModel) -> list[Hook]:
+        arch = self._arch
+        per_layer = arch.n_heads + (not arch.attn_only)
+        hooks: list[Hook] = [(site_name("resid_pre", 0), self._writes_itself(0))]
+        for layer in range(arch.n_layers):
+            first = 1 + layer * per_layer
+            hooks.append((site_name("z", layer), self._through(first, attention_weights(model, layer).W_O)))
+            if not arch.attn_only:
+                hooks.append((site_name("mlp_out", layer), self._writes_itself(first + arch.n_heads)))
+        return hooks
+
+    def _writes_itself(self, row: int) -> Callable[[Tensor], None]:
+        return lambda value: self._store(row, self.at(value)[None])
+
+    def _through(self, first: int, W_O: Float[Tensor, "head d_head d_model"]) -> Callable[[Tensor], None]:
         def keep(z: Tensor) -> None:
-            written = einsum(at(z), W_O, "batch pos head d_head, head d_head d_model -> head batch pos d_model")
-            for head, write in enumerate(written):
-                store(first + head, write)
+            axes = "batch pos head d_head, head d_head d_model -> head batch pos d_model"
+            self._store(first, einsum(self.at(z), W_O, axes))
 
         return keep
-
-    def keep_mlp(index: int) -> Callable[[Tensor], None]:
-        return lambda value: store(index, at(value))
-
-    hooks: list[tuple[str, Callable[[Tensor], None]]] = [(site_name("resid_pre", 0), keep_input)]
-    for layer in range(arch.n_layers):
-        first = nodes.index(Head(layer, 0))
-        hooks.append((site_name("z", layer), keep_heads(layer, first)))
-        if not arch.attn_only:
-            hooks.append((site_name("mlp_out", layer), keep_mlp(first + arch.n_heads)))
-    final = final_residual(model, tokens, hooks)
-    return Writes(nodes, buffer[0], at(final))

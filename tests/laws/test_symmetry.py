@@ -16,6 +16,7 @@ from tiny import (
     has_mlp,
     has_norm,
     no_rotary,
+    one_of_each,
     over,
     prompts,
 )
@@ -68,7 +69,7 @@ def every_method(tiny: Tiny) -> dict[str, Scores]:
     return {name: scores for name, scores in METHODS.items() if applies(tiny, name)}
 
 
-@over()
+@over(one_of_each)
 def test_methods_commute_with_the_order_of_prompts(tiny: Tiny) -> None:
     """Law 21: shuffled prompts give shuffled scores."""
     order, p = [3, 0, 4, 2, 1], prompts(padded=True)
@@ -76,7 +77,7 @@ def test_methods_commute_with_the_order_of_prompts(tiny: Tiny) -> None:
         close(scores(tiny.model, p[order]), scores(tiny.model, p)[order], 10 * tiny.atol)
 
 
-@over()
+@over(one_of_each)
 def test_a_batch_is_a_loop_over_prompts(tiny: Tiny) -> None:
     """Laws 46 and 47: prompts of two lengths in one padded batch score as each prompt does alone, without padding.
 
@@ -106,7 +107,7 @@ def test_padding_leaves_real_positions_alone(tiny: Tiny) -> None:
         close(signals.resid_post(a, layer)[p.mask], signals.resid_post(b, layer)[p.mask], tiny.atol)
 
 
-@over()
+@over(one_of_each)
 def test_what_padding_holds_does_not_reach_any_score(tiny: Tiny) -> None:
     """Law 47 for every method, mean ablation with its group means included."""
     p = prompts(padded=True)
@@ -215,11 +216,11 @@ def moved(tiny: Tiny, node: Node) -> Node:
 
 
 def same_up_to_processing(tiny: Tiny) -> float:
-    """Other weights are loaded anew, in float32 on the way: exact to about 1e-6 where a Hugging Face model is behind."""
+    """Other weights are loaded anew, through float32 where they come from a Hugging Face model: exact to about 1e-6."""
     return 10 * tiny.atol if tiny.family.norm is None else 2e-5
 
 
-@over()
+@over(one_of_each)
 def test_permuting_heads_permutes_scores(tiny: Tiny) -> None:
     """Law 44: with the group, where keys and values are shared."""
     p, model, atol = prompts(), permuted(tiny), same_up_to_processing(tiny)
@@ -257,7 +258,7 @@ def unchanged(tiny: Tiny, model: Any) -> None:
         assert torch.allclose(got, expected, atol=atol, rtol=atol), name
 
 
-@over()
+@over(one_of_each)
 def test_rotating_values_and_outputs_changes_nothing(tiny: Tiny) -> None:
     """Law 45: (W_V, W_O) of a head are only seen as a product."""
     model = rotated(tiny, "VO")
@@ -267,7 +268,7 @@ def test_rotating_values_and_outputs_changes_nothing(tiny: Tiny) -> None:
     unchanged(tiny, model)
 
 
-@over(no_rotary)
+@over(no_rotary, one_of_each)
 def test_rotating_queries_and_keys_changes_nothing(tiny: Tiny) -> None:
     """Law 45: (W_Q, W_K) of a head are only seen as a product, where no rotary embedding stands between them."""
     unchanged(tiny, rotated(tiny, "QK"))
@@ -283,7 +284,7 @@ def test_with_rotary_embeddings_that_law_stops(tiny: Tiny) -> None:
 # --- precision and chance ------------------------------------------------------------------------------------------
 
 
-@over(has_norm)
+@over(has_norm, one_of_each)
 def test_float32_is_near_float64(tiny: Tiny) -> None:
     """Law 48: within 1e-4 of the scale of the scores, for every method."""
     single = tiny.build(tiny.family.source(0), dtype="float32")
@@ -294,7 +295,7 @@ def test_float32_is_near_float64(tiny: Tiny) -> None:
         assert (narrow.double() - wide).abs().max() <= 1e-4 * max(1.0, float(wide.abs().max())), name
 
 
-@over()
+@over(one_of_each)
 def test_nothing_is_left_behind_and_nothing_is_random(tiny: Tiny) -> None:
     """Law 48: a second call, under another state of the global generator, gives the same numbers bit for bit; no method
     leaves a hook, a gradient or a changed weight behind."""

@@ -10,9 +10,12 @@ Source: Syed, Rager & Conmy 2023; Nanda 2023. Memory: nodes x batch x pos x d_mo
 Sign: negative = patching the edge lowers the metric. Laws: clean = corrupted gives 0 (35); the edges out of a node
 sum to its attribution patching score (29); edges into logits are exact without a final norm (31).
 Known failure: where the clean run sits on a plateau (an OR gate's dead ReLU, a saturated softmax) every score is 0.
+And a circuit of its best edges can miss the one that matters: look at faithfulness over several sizes and prompt sets.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from einops import einsum, rearrange
@@ -40,6 +43,10 @@ from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of
 from llmtrace.signals import node_writes
 from llmtrace.signals.sites import site_name
+from llmtrace.signals.writes import Recorder
+
+# Slopes below this are rounding: the metric's gradient at the answer position times the residual stream's length.
+FLAT = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 1e-2, torch.float16: 1e-2}
 
 
 def eap(
@@ -54,11 +61,6 @@ def eap(
     graph = Graph.of(model)
     metric = metric_of(model, prompts, metric)
     prompts.require_corruption("EAP")
-    if metric.name.endswith("kl"):
-        raise InputError(
-            "Expected a task metric for EAP: the gradient of KL to the clean run is zero at the clean run, so every "
-            "score would be 0 (law 34); use 'logit_diff' or 'probability'."
-        )
     batches = track(prompts.batches(batch_size), "scoring edges")
     scores = [_scores(model, graph, prompts[rows], metric[rows]) for rows in batches]
     return EdgeScores(
@@ -68,8 +70,9 @@ def eap(
 
 
 def _scores(model: TraceModel, graph: Graph, prompts: PromptSet, metric: Metric) -> Float[Tensor, "batch node port"]:
-    change = node_writes(model, prompts.corrupted).values.sub_(node_writes(model, prompts.clean).values)
-    gradients = reader_gradients(model, prompts, metric)
+    clean = Recorder(model)
+    gradients = reader_gradients(model, prompts, metric, also=clean.hooks)
+    change = node_writes(model, prompts.corrupted).values.sub_(clean.values)
     difference = rearrange(change, "node batch pos d_model -> batch node (pos d_model)")
     scores = difference.new_zeros(len(prompts), len(graph.nodes), len(graph.ports))
 
@@ -93,11 +96,14 @@ def _scores(model: TraceModel, graph: Graph, prompts: PromptSet, metric: Metric)
     return scores
 
 
-def reader_gradients(model: TraceModel, prompts: PromptSet, metric: Metric) -> dict[str, Tensor]:
+def reader_gradients(
+    model: TraceModel, prompts: PromptSet, metric: Metric, *, also: Sequence[Hook] = ()
+) -> dict[str, Tensor]:
     """d metric / d activation for every reader's hook and the final residual (`"final"`), on the clean prompts.
 
     Also holds, without gradient, the residual stream that each family of ports reads (resid_pre, resid_mid), because
-    pulling back through a norm needs it. Parameters are frozen; the one leaf is the input of layer 0.
+    pulling back through a norm needs it. The one leaf is the input of layer 0; no gradient of parameters is asked for.
+    `also`: hooks that ride on the same pass.
     """
     arch = describe(model)
     reading: dict[str, Tensor] = {}
@@ -122,7 +128,7 @@ def reader_gradients(model: TraceModel, prompts: PromptSet, metric: Metric) -> d
             hooks += [keep(reader.hook, reading) for reader in mlp_readers(model, layer)]
             hooks += [] if arch.parallel else [keep(site_name("resid_mid", layer), streams)]
     with torch.enable_grad():
-        final = final_residual(model, prompts.clean, hooks)
+        final = final_residual(model, prompts.clean, [*hooks, *also])
         total = metric.of_residual(model, metric.here(final)).sum()
         if not total.requires_grad:
             raise InputError(
@@ -131,15 +137,23 @@ def reader_gradients(model: TraceModel, prompts: PromptSet, metric: Metric) -> d
             )
         tensors = [*reading.values(), final]
         found = torch.autograd.grad(total, tensors, allow_unused=True)
-    if all(g is None for g in found[:-1]) and arch.n_layers > 1:
+    gradients = dict(zip([*reading, "final"], found, strict=True))
+    if off := [name for name, gradient in gradients.items() if gradient is None]:
         raise UnsupportedError(
-            "No gradient reaches this model's heads and MLPs; it was run or wrapped without autograd."
+            f"No gradient reaches {off[0]}, so its edges would be scored 0; use method='exact', or a HookedTransformer."
         )
-    gradients = {
-        name: torch.zeros_like(value) if gradient is None else gradient
-        for (name, value), gradient in zip([*reading.items(), ("final", final)], found, strict=True)
-    }
+    _require_slope(metric, gradients["final"], final)
     return {**streams, **{name: gradient.detach() for name, gradient in gradients.items()}}
+
+
+def _require_slope(metric: Metric, gradient: Tensor, final: Tensor) -> None:
+    """KL to the clean run has its minimum at the clean run: every score would be 0 (law 34)."""
+    slope = (metric.here(gradient).norm(dim=-1) * metric.here(final).norm(dim=-1)).max()
+    if slope < FLAT[gradient.dtype]:
+        raise InputError(
+            f"Expected a task metric for EAP: the gradient of {metric.name} is zero at the clean run, as that of KL to "
+            "the clean run always is, so every score would be 0 (law 34); use 'logit_diff' or 'probability'."
+        )
 
 
 def _to_residual(

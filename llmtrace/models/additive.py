@@ -1,0 +1,114 @@
+"""Does a model compute what our view of it says? Asked of the model itself, once, on a few tokens.
+
+Two claims carry every exact method, and configurations do not tell whether they hold (a multiplier on the residual
+stream, a scale on the logits, a bias inside a gate):
+
+    readout     final norm, W_U, b_U and the soft cap give the model's own logits: every metric needs it
+    additive    the writes of all nodes and the biases add up to the final residual stream, and every reader is the
+                norm and the weights of our view: edges, paths and attribution need it
+
+Models that llmtrace did not load are asked too. Cost: two forward passes on 4 tokens, once per state of the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from llmtrace.errors import UnsupportedError
+from llmtrace.models.architecture import describe
+from llmtrace.models.protocol import TraceModel
+from llmtrace.models.provenance import weights_state
+from llmtrace.models.run import Hook, final_residual, logits
+from llmtrace.models.weights import Reader, attention_weights, head_readers, mlp_norm, mlp_readers
+
+TOKENS = 4
+TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-3}  # of the largest value; a wrong view is off by O(1)
+HALF = 0.1
+
+_answers: WeakKeyDictionary[Any, dict[str, tuple[object, str]]] = WeakKeyDictionary()
+
+
+def require_readout(model: TraceModel) -> None:
+    """Refuse a model whose logits are not what its final norm and unembedding give."""
+    if problem := _answer(model, "readout", _readout_problem):
+        raise UnsupportedError(f"Metrics are read off the final residual stream, and {problem}; use another model.")
+
+
+def require_additive(model: TraceModel, method: str) -> None:
+    """Refuse a model whose residual stream is not the sum of its writes, or whose readers are not norm and weights."""
+    describe(model).require_pre_norm(method)
+    if problem := _answer(model, "additive", _additive_problem):
+        raise UnsupportedError(f"{method} needs writes that add up in the residual stream, and {problem}.")
+
+
+def _answer(model: Any, question: str, ask: Callable[[TraceModel], str]) -> str:
+    known, state = _answers.setdefault(model, {}), weights_state(model)
+    if question not in known or known[question][0] != state:
+        with torch.no_grad():
+            known[question] = (state, ask(model))
+    return known[question][1]
+
+
+def _readout_problem(model: TraceModel) -> str:
+    tokens = _tokens(model)
+    if _far(logits(model, tokens), model(tokens)):
+        return "this model's logits are something else (it scales or shifts them, or norms in a way of its own)"
+    return ""
+
+
+def _additive_problem(model: TraceModel) -> str:
+    arch, kept = describe(model), dict[str, Tensor]()
+
+    def keep(name: str) -> Hook:
+        return name, lambda value: kept.__setitem__(name, value.detach())
+
+    def at(layer: int, name: str) -> str:
+        return f"blocks.{layer}.{name}"
+
+    readers = {layer: _readers(model, layer) for layer in range(arch.n_layers)}
+    names = [at(0, "hook_resid_pre")]
+    for layer, found in readers.items():
+        names += [at(layer, "hook_resid_pre"), at(layer, "attn.hook_z"), *(reader.hook for _, _, reader in found)]
+        if not arch.attn_only:
+            names += [at(layer, "hook_mlp_out")] + ([] if arch.parallel else [at(layer, "hook_resid_mid")])
+    final = final_residual(model, _tokens(model), [keep(name) for name in dict.fromkeys(names)])
+    if missing := [name for name in names if name not in kept]:
+        return f"this model has no {missing[0]}"
+    total = kept[at(0, "hook_resid_pre")]
+    for layer, found in readers.items():
+        w = attention_weights(model, layer)
+        total = total + torch.einsum("bphe,hed->bpd", kept[at(layer, "attn.hook_z")], w.W_O) + w.b_O
+        total = total if arch.attn_only else total + kept[at(layer, "hook_mlp_out")]
+        for stream, norm, reader in found:
+            read = torch.einsum("bpd,rde->bpre", norm(kept[at(layer, stream)]), reader.weight) + reader.bias
+            if _far(read, kept[reader.hook].reshape(*read.shape[:2], -1, read.shape[-1])):
+                return f"here {reader.hook} is not the norm and the weights of this model's layer {layer}"
+    return "this model's do not (it scales its blocks' outputs, or norms them)" if _far(total, final) else ""
+
+
+def _readers(model: TraceModel, layer: int) -> list[tuple[str, Any, Reader]]:
+    """(the stream it reads, its norm, the reader) for every reader of a layer."""
+    arch = describe(model)
+    norm = attention_weights(model, layer).norm
+    found: list[tuple[str, Any, Reader]] = [("hook_resid_pre", norm, r) for r in head_readers(model, layer).values()]
+    if arch.attn_only:
+        return found
+    stream = "hook_resid_pre" if arch.parallel else "hook_resid_mid"
+    return found + [(stream, mlp_norm(model, layer), reader) for reader in mlp_readers(model, layer)]
+
+
+def _tokens(model: TraceModel) -> Tensor:
+    arch = describe(model)
+    return torch.arange(min(TOKENS, arch.n_ctx), device=model.W_E.device)[None] % model.W_E.shape[0]
+
+
+def _far(ours: Tensor, theirs: Tensor) -> bool:
+    if ours.shape != theirs.shape:
+        return True
+    scale = theirs.abs().max().clamp(min=1e-6)
+    return bool((ours - theirs).abs().max() > TOLERANCE.get(theirs.dtype, HALF) * scale)
