@@ -9,7 +9,7 @@ import pytest
 import slow_twins as slow
 import torch
 from hypothesis import given, settings, strategies as st
-from tiny import ALL, Tiny, close, over, prompts
+from tiny import ALL, Tiny, close, one_of_each, over, prompts
 
 from llmtrace import circuits, interventions
 from llmtrace.circuits import Circuit, EdgeScores, Graph, evaluate, run_circuit, select
@@ -46,7 +46,7 @@ def random_mask(graph: Graph, seed: int, share: float = 0.4) -> torch.Tensor:
 # --- running and judging -----------------------------------------------------------------------------------------
 
 
-@over()
+@over(one_of_each)
 def test_faithfulness_of_everything_is_one_and_of_nothing_zero(tiny: Tiny) -> None:
     """Law 37, under resample ablation, for the ratio of means and every prompt's own."""
     graph = Graph.of(tiny.model)
@@ -96,7 +96,7 @@ def test_the_report_by_hand() -> None:
     assert not torch.equal(evaluate(tiny.model, circuit, p, n_random=3, seed=5).random, report.random)
 
 
-@over()
+@over(one_of_each)
 def test_pruning_leaves_outputs_unchanged(tiny: Tiny) -> None:
     """Law 41: nodes without a path to the logits may go, under every ablation, and something does go here."""
     graph, p = Graph.of(tiny.model), prompts()

@@ -8,7 +8,7 @@ import pytest
 import slow_twins as slow
 import torch
 from slow_twins import metric_of_run, replace
-from tiny import ALL, FAMILIES, POST_NORM, Family, Tiny, close, no_norm, over, prompts, some_nodes
+from tiny import ALL, FAMILIES, POST_NORM, Family, Tiny, close, no_norm, one_of_each, over, prompts, some_nodes
 
 from llmtrace import circuits, interventions, models, signals
 from llmtrace.circuits import Circuit, Graph, run_circuit
@@ -94,7 +94,7 @@ def test_a_circuit_run_equals_its_slow_twin(tiny: Tiny) -> None:
     assert (value - clean_value(tiny)).abs().max() > 1e-3
 
 
-@over()
+@over(one_of_each)
 @pytest.mark.parametrize("ablation", ["zero", "mean"])
 def test_a_circuit_run_with_other_ablations(tiny: Tiny, ablation: Literal["zero", "mean"]) -> None:
     """Removed edges carry what `ablated_writes` says, whatever that is."""
@@ -170,7 +170,7 @@ def test_direct_changes_add_up_under_a_frozen_final_norm(tiny: Tiny) -> None:
     close(parts, norm.frozen(corrupted.final - clean.final, scale), 10 * tiny.atol)
 
 
-@over()
+@over(one_of_each)
 def test_direct_path_patching_is_patching_the_edge_into_the_logits(tiny: Tiny) -> None:
     """Two ways to one number: `path_patch(mlps="frozen")` of u = the circuit without u->logits."""
     p, senders = prompts(padded=True), [Embed(), *some_nodes(tiny)]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import slow_twins as slow
 import torch
-from tiny import ALL, LLAMA, Tiny, close, no_norm, over, prompts, some_nodes
+from tiny import ALL, LLAMA, Tiny, close, no_norm, one_of_each, over, prompts, some_nodes
 
 from llmtrace import circuits, interventions, models
 from llmtrace.circuits import EdgeScores
@@ -104,7 +104,7 @@ def test_exact_edges_are_circuits_less_one_edge(tiny: Tiny) -> None:
         close(exact.of(chosen), slow.logit_diff(slow.unembedded(tiny.model, final), p) - before, 10 * tiny.atol)
 
 
-@over()
+@over(one_of_each)
 def test_a_constant_on_the_output_changes_nothing(tiny: Tiny) -> None:
     """Law 33: metric + 7 has the scores and effects of the metric."""
     p = prompts()
@@ -122,7 +122,7 @@ def test_a_constant_on_the_output_changes_nothing(tiny: Tiny) -> None:
     close(a.after, b.after + 7, tiny.atol)
 
 
-@over()
+@over(one_of_each)
 def test_eap_of_the_distance_to_the_clean_run_is_refused(tiny: Tiny) -> None:
     """Law 34: KL(clean || now) has no slope at the clean run, so every score would be 0: refused."""
     p = prompts()
@@ -132,7 +132,7 @@ def test_eap_of_the_distance_to_the_clean_run_is_refused(tiny: Tiny) -> None:
             circuits.eap(tiny.model, p, metric=metric)
 
 
-@over()
+@over(one_of_each)
 def test_prompts_without_a_difference_score_zero(tiny: Tiny) -> None:
     """Law 35: where clean = corrupted every score and effect is 0, and the other prompts keep theirs."""
     p = prompts(padded=True)

@@ -15,6 +15,7 @@ from tiny import (
     Tiny,
     close,
     has_mlp,
+    one_of_each,
     over,
     patterns_are_live,
     prompts,
@@ -172,7 +173,7 @@ def test_the_mean_over_one_prompt_is_a_no_op(tiny: Tiny) -> None:
     close(effects.change, torch.zeros_like(effects.change), tiny.atol)
 
 
-@over()
+@over(one_of_each)
 def test_the_mean_does_not_depend_on_order(tiny: Tiny) -> None:
     """Law 19, second half: shuffled prompts give the same effects, shuffled."""
     order = [4, 2, 0, 3, 1]
@@ -203,7 +204,7 @@ def test_ablation_equals_its_slow_twin(tiny: Tiny, mode: str) -> None:
     assert set(together.nodes[0]) == set(several) and len(together.nodes) == 1
 
 
-@over()
+@over(one_of_each)
 def test_how_ablations_are_stacked_does_not_matter(tiny: Tiny) -> None:
     """`batch_size` changes time and memory, never a number."""
     p, nodes = prompts(padded=True), some_nodes(tiny)
