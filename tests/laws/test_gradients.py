@@ -124,12 +124,19 @@ def test_a_constant_on_the_output_changes_nothing(tiny: Tiny) -> None:
 
 @over(one_of_each)
 def test_eap_of_the_distance_to_the_clean_run_is_refused(tiny: Tiny) -> None:
-    """Law 34: KL(clean || now) has no slope at the clean run, so every score would be 0: refused."""
-    p = prompts()
-    distance = kl(p.positions["END"], models.logits(tiny.model, p.clean))
-    for metric in ("kl", distance):
-        with pytest.raises(InputError):
+    """Law 34: KL(clean || now) has no slope at the clean run, so every score would be 0: refused, whatever its name is.
+    The distance to another run has one, and is scored."""
+    p, end = prompts(), prompts().positions["END"]
+    clean, corrupted = (models.logits(tiny.model, p.side(side)) for side in ("clean", "corrupted"))
+
+    def distance(rows: torch.Tensor, log_p: torch.Tensor) -> torch.Tensor:
+        return (log_p.exp() * (log_p - rows.log_softmax(-1))).sum(-1)
+
+    log_p = clean[torch.arange(len(p)), end].log_softmax(-1)
+    for metric in ("kl", kl(end, clean), custom("distance", distance, end, context=(log_p,))):
+        with pytest.raises(InputError, match="gradient"):
             circuits.eap(tiny.model, p, metric=metric)
+    assert circuits.eap(tiny.model, p, metric=kl(end, corrupted)).values.abs().max() > 1e-3
 
 
 @over(one_of_each)

@@ -125,7 +125,7 @@ def test_what_padding_holds_does_not_reach_any_score(tiny: Tiny) -> None:
         close(got, expected, 10 * tiny.atol)
 
 
-@over()
+@over(one_of_each)
 def test_smaller_batches_are_the_same_batch(tiny: Tiny) -> None:
     """Law 46 for the arguments that split a batch: memory is spent differently, numbers stay."""
     p, some = prompts(padded=True), [Head(0, 0), Head(1, 1)]
@@ -134,11 +134,16 @@ def test_smaller_batches_are_the_same_batch(tiny: Tiny) -> None:
     for name in one.activations:
         close(two[name], one[name], tiny.atol)
     for small in (1, 2):
-        close(
-            interventions.ablate(tiny.model, p, some, batch_size=small).after,
-            interventions.ablate(tiny.model, p, some).after,
-            tiny.atol,
-        )
+        for split in (
+            lambda size: interventions.ablate(tiny.model, p, some, batch_size=size).after,
+            lambda size: circuits.eap(tiny.model, p, batch_size=size).per_prompt,
+            lambda size: (
+                circuits.evaluate(
+                    tiny.model, half_circuit(tiny.model), p, ablation="mean", n_random=0, batch_size=size
+                ).alone
+            ),
+        ):
+            close(split(small), split(100), 10 * tiny.atol)
 
 
 # --- the same function with other weights --------------------------------------------------------------------------
