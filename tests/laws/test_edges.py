@@ -119,7 +119,7 @@ def test_the_two_ends(tiny: Tiny) -> None:
     close(run_circuit(tiny.model, without(tiny, lambda u, v: u == Embed()), p), other, tiny.atol)
 
 
-@over()
+@over(one_of_each)
 def test_all_edges_out_of_a_node_are_the_node(tiny: Tiny) -> None:
     """Law 24: patching every edge out of u = patching what u writes."""
     p = prompts(padded=True)
@@ -128,7 +128,7 @@ def test_all_edges_out_of_a_node_are_the_node(tiny: Tiny) -> None:
         close(run_circuit(tiny.model, Circuit.full(Graph.of(tiny.model)).without(node), p), by_hand, tiny.atol)
 
 
-@over()
+@over(one_of_each)
 def test_all_edges_into_a_head_are_its_corrupted_output(tiny: Tiny) -> None:
     """Law 25: patching every edge into q, k, v of a head (of a group, where k and v are shared) = patching its z."""
     p, arch = prompts(padded=True), models.describe(tiny.model)
@@ -140,7 +140,7 @@ def test_all_edges_into_a_head_are_its_corrupted_output(tiny: Tiny) -> None:
         close(run_circuit(tiny.model, circuit, p), by_hand, tiny.atol)
 
 
-@over()
+@over(one_of_each)
 def test_all_edges_into_an_mlp_are_its_corrupted_output(tiny: Tiny) -> None:
     """Law 25 for MLPs (and, in an attention-only model, nothing to do: its graph has no such port)."""
     p = prompts(padded=True)

@@ -48,7 +48,7 @@ def test_the_slow_derivative_agrees_with_finite_differences() -> None:
         close(scores.of(edge), (moved(h) - moved(-h)) / (2 * h), 1e-5)
 
 
-@over()
+@over(one_of_each)
 def test_edges_out_of_a_node_sum_to_attribution_patching(tiny: Tiny) -> None:
     """Law 29: AtP(u) = sum_v EAP(u -> v), with AtP from a plain run in which only u moves."""
     p = prompts(padded=True)

@@ -130,7 +130,7 @@ def test_patches_before_the_first_difference_do_nothing(tiny: Tiny) -> None:
         close(metric_of_run(tiny.model, prompts(), [replace(name, mixed)]), plain, 1e-12)
 
 
-@over()
+@over(one_of_each)
 def test_metrics_before_the_first_difference_do_not_move(tiny: Tiny) -> None:
     """Law 17 the other way round: nothing that is sent from the corrupted run reaches an earlier position."""
     p = prompts()
@@ -244,7 +244,7 @@ def test_the_two_path_patchings_differ(tiny: Tiny) -> None:
         assert (difference < 10 * tiny.atol) if nothing_after else (difference > 1e-3), str(sender)
 
 
-@over()
+@over(one_of_each)
 def test_senders_are_heads_unless_named(tiny: Tiny) -> None:
     """Default senders; a subset in another order gives the same numbers."""
     every = interventions.path_patch(tiny.model, prompts())
