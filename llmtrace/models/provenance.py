@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -112,10 +113,12 @@ def tokenizer_hash(tokenizer: Any) -> str | None:
 
 def versions() -> dict[str, str]:
     """Versions of what computed the numbers."""
-    found = {}
-    for name in ("llmtrace-interp", "transformer-lens", "torch", "transformers"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # a source tree on PYTHONPATH
-            found[name] = "uninstalled"
-    return found
+    return {name: _installed(name) for name in ("llmtrace-interp", "transformer-lens", "torch", "transformers")}
+
+
+@cache  # every result asks, each answer is read from disk, and none changes while a program runs
+def _installed(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # a source tree on PYTHONPATH
+        return "uninstalled"
