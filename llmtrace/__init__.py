@@ -54,7 +54,13 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; te
         source_token_attribution as source_token_attribution,
         value_weighted_norms as value_weighted_norms,
     )
-    from llmtrace.interventions import Effects as Effects, ablate as ablate, path_patch as path_patch
+    from llmtrace.interventions import (
+        Effects as Effects,
+        ablate as ablate,
+        patch as patch,
+        patch_sweep as patch_sweep,
+        path_patch as path_patch,
+    )
     from llmtrace.metrics import Metric as Metric
     from llmtrace.models import TraceModel as TraceModel, describe as describe, load as load, provenance as provenance
     from llmtrace.nodes import (
@@ -66,9 +72,13 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; te
         Mlp as Mlp,
         Neuron as Neuron,
         Node as Node,
+        Path as Path,
         Port as Port,
+        Site as Site,
         parse_edge as parse_edge,
         parse_node as parse_node,
+        parse_path as parse_path,
+        parse_place as parse_place,
         parse_port as parse_port,
     )
     from llmtrace.plots import plot as plot
@@ -89,8 +99,8 @@ __version__ = "0.1.0"
 _ROOMS: dict[str, tuple[str, ...]] = {
     "errors": (),
     "nodes": (
-        "Edge", "Embed", "Head", "KvHead", "Logits", "Mlp", "Neuron", "Node", "Port",
-        "parse_edge", "parse_node", "parse_port",
+        "Edge", "Embed", "Head", "KvHead", "Logits", "Mlp", "Neuron", "Node", "Path", "Port",
+        "Site", "parse_edge", "parse_node", "parse_path", "parse_place", "parse_port",
     ),
     "models": ("TraceModel", "describe", "load", "provenance"),
     "metrics": ("Metric",),
@@ -100,7 +110,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "LensScores", "NodeScores", "SourceScores", "TokenInfluence", "direct_logit_attribution", "logit_lens",
         "neuron_attribution", "raw_attention", "rollout", "source_token_attribution", "value_weighted_norms",
     ),
-    "interventions": ("Effects", "ablate", "path_patch"),
+    "interventions": ("Effects", "ablate", "patch", "patch_sweep", "path_patch"),
     "circuits": ("Circuit", "CircuitReport", "EdgeScores", "Graph", "discover", "evaluate", "run_circuit"),
     "validation": ("Validation", "validate"),
     "plots": ("plot",),

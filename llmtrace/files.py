@@ -48,14 +48,19 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
 
 def write_text(path: str | Path, text: str) -> None:
     """Write one file atomically. Raises InputError where a folder is in its place."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write one file atomically. Raises InputError where a folder is in its place."""
     path = Path(path)
     if path.is_dir():
         raise InputError(f"Expected the name of a file, but {path.name!r} is a folder; add a file name.")
     _make_parent(path)
     handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
         os.chmod(draft, 0o644)
         os.replace(draft, path)
     finally:

@@ -104,9 +104,12 @@ class Metric:
             )
         return values
 
-    def here(self, values: Float[Tensor, "*lead batch pos d"]) -> Float[Tensor, "*lead batch d"]:
-        """What stands at the answer position of each prompt: of logits, or of the final residual stream."""
-        return _at(values, self.positions)
+    def here(self, values: Float[Tensor, "*lead batch pos d"], *, first: int = 0) -> Float[Tensor, "*lead batch d"]:
+        """What stands at the answer position of each prompt: of logits, or of the final residual stream.
+
+        `first`: the position at which `values` begin.
+        """
+        return _at(values, self.positions - first)
 
     def of_residual(
         self, model: TraceModel, resid: Float[Tensor, "*lead batch d_model"]

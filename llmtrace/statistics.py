@@ -29,8 +29,25 @@ def bootstrap_interval(
     values: Float[Tensor, "*rest batch"], *, level: float = 0.95, draws: int = 1000, seed: int = 0
 ) -> tuple[Float[Tensor, "*rest"], Float[Tensor, "*rest"]]:
     """Interval of the mean over prompts. Resampling is a product with a count matrix: no copies of `values`."""
+    return percentile_interval(_resampled_means(values, draws, seed), level=level)
+
+
+def bootstrap_ratio(
+    values: Float[Tensor, "*rest batch"],
+    whole: Float[Tensor, " batch"],
+    *,
+    level: float = 0.95,
+    draws: int = 1000,
+    seed: int = 0,
+) -> tuple[Float[Tensor, "*rest"], Float[Tensor, "*rest"]]:
+    """Interval of the ratio of means, both over the same resampled prompts."""
+    over = _resampled_means(whole, draws, seed)
+    ratios = _resampled_means(values, draws, seed) / over.reshape(-1, *(1,) * (values.ndim - 1))
+    return percentile_interval(ratios, level=level)
+
+
+def _resampled_means(values: Float[Tensor, "*rest batch"], draws: int, seed: int) -> Float[Tensor, "draw *rest"]:
     samples = bootstrap_samples(values.shape[-1], draws=draws, seed=seed)
     counts = torch.zeros(draws, values.shape[-1], dtype=torch.float64)
     counts.scatter_add_(1, samples, torch.ones_like(samples, dtype=torch.float64))
-    means = (values.detach().cpu().double() @ counts.T / values.shape[-1]).movedim(-1, 0)
-    return percentile_interval(means, level=level)
+    return (values.detach().cpu().double() @ counts.T / values.shape[-1]).movedim(-1, 0)

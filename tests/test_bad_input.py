@@ -863,7 +863,7 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing_behind(
 def test_without_a_corruption_what_needs_none_still_works(world: World) -> None:
     metric = world.texts.metric(first_logit)
     effects = lt.ablate(world.model, world.texts, [Head(2, 2)], mode="zero", metric=metric)
-    assert effects.corrupted is None and "share" not in effects.df()
+    assert effects.other is None and "share" not in effects.df()
     assert lt.ablate(world.model, world.texts, [Head(2, 2)], reference="clean", metric=metric).mean().isfinite()
 
 

@@ -63,7 +63,7 @@ def effects(lt: Any, nodes: tuple[tuple[Any, ...], ...] | None = None, **changes
         (node,) for layer in range(2) for node in (*(lt.Head(layer, h) for h in range(3)), lt.Mlp(layer))
     )
     found = lt.Effects(
-        nodes=nodes, before=torch.rand(4) + 2, after=torch.randn(len(nodes), 4), corrupted=torch.zeros(4),
+        nodes=nodes, before=torch.rand(4) + 2, after=torch.randn(len(nodes), 4), other=torch.zeros(4),
         method="path_patch", metric="logit_diff", provenance=PROVENANCE, passes=2.0, options={"mlps": "frozen"},
     )  # fmt: skip
     return replace(found, **changes)

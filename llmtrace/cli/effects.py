@@ -35,7 +35,7 @@ def finish_effects(
     change, after, share = effects.mean().tolist(), effects.after.mean(1).tolist(), _shares(effects)
     before, corrupted = (
         effects.before.mean().item(),
-        None if effects.corrupted is None else effects.corrupted.mean().item(),
+        None if effects.other is None else effects.other.mean().item(),
     )
     order = sorted(range(len(change)), key=lambda i: -abs(change[i]))
     rows = [

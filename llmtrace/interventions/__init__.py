@@ -1,15 +1,24 @@
 """What if X were different: ablation and path patching, exact, per prompt."""
 
-from llmtrace.interventions.ablation import ablate, group_means
+from llmtrace.interventions.ablation import ablate, plan_ablate
 from llmtrace.interventions.effects import Effects
+from llmtrace.interventions.means import group_means
+from llmtrace.interventions.patching import patch, patch_sweep, plan_patch, plan_patch_sweep
 from llmtrace.interventions.path_patching import path_patch
 from llmtrace.methods import Method, Table
 
 METHODS = Table(
     "intervention",
+    Method("patch", patch, "chosen activations of one run copied into the other", "Meng et al. 2022",
+           "2 F, and each its layers and positions", ("corrupted",)),
+    Method("patch_sweep", patch_sweep, "every activation of a kind copied, one by one", "Zhang and Nanda 2024",
+           "2 F, and about places / 2 F", ("corrupted",)),
     Method("path_patch", path_patch, "a node's direct path to the logits, from the corrupted run", "Wang et al. 2022",
            "2 F, and MLPs at one position", ("corrupted",)),
     Method("ablate", ablate, "the metric without a node", "Wang et al. 2022", "about nodes / 2 F", ("corrupted",)),
 )  # fmt: skip
 
-__all__ = ["METHODS", "Effects", "ablate", "group_means", "path_patch"]
+__all__ = [
+    "METHODS", "Effects", "ablate", "group_means", "patch", "patch_sweep", "path_patch", "plan_ablate", "plan_patch",
+    "plan_patch_sweep",
+]  # fmt: skip

@@ -1,154 +1,189 @@
 """Ablation: what the metric is without a node, everything downstream free to react.
 
     zero       its output becomes 0
-    mean       its output becomes the mean over a reference set, per position and per template group (Wang et al. 2022)
+    mean       its output becomes a mean over a reference: per position and template group (the knock-out of Wang et al.
+               2022), per position, or over everything
     resample   its output becomes what it is on the corrupted prompt
+    value      its output becomes the given vector
 
-Cost, for every node of a model in turn: one pass for the cache, then each node restarts at its own layer from the
-cached residual stream, several nodes to a batch - about nodes / 2 passes. Sign: negative change = the node supports
-the metric. Known failure: later heads may make up for what is missing (self-repair), and zero is far from anything
-the model has seen.
+A node's output is z of a head, mlp_out of an MLP, the post-activation of a neuron. Beside the effect stands the
+*direct* effect that was taken away; what they differ by, later parts made up for (`Effects.self_repair`).
+
+Source: Wang et al. 2022; McGrath et al. 2023 (self-repair). Cost: one pass to keep, one for a mean or the other run,
+then each node from its own layer on. Sign: negative change = the node supports the metric. Known failure: backup heads
+hide what is missing, and zero is far from anything the model has seen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.errors import InputError
+from llmtrace.errors import InputError, UnsupportedError
+from llmtrace.interventions.budget import Memory
+from llmtrace.interventions.direct import WRITERS
 from llmtrace.interventions.effects import Effects
-from llmtrace.interventions.hooks import hooks_of
-from llmtrace.interventions.values import Replace
+from llmtrace.interventions.engine import Plan, Sweep
+from llmtrace.interventions.places import Masks, Written, read_place, site_of
+from llmtrace.interventions.values import Change, Fill, FromOther, Mean, New, Value
 from llmtrace.metrics import MetricLike
-from llmtrace.models import Hook, TraceModel, describe, final_residual, is_bridge, provenance, resume
-from llmtrace.nodes import Head, Mlp
-from llmtrace.progress import track
+from llmtrace.models import TraceModel, describe, provenance, require_additive
+from llmtrace.nodes import Node, Position, Site
 from llmtrace.prompts import PromptSet, metric_of
-from llmtrace.signals.sites import site_name
 
-MODES = ("zero", "mean", "resample")
-Target = Head | Mlp
+Mode = Literal["zero", "mean", "resample", "value"]
+MODES = ("zero", "mean", "resample", "value")
+Over = Literal["group", "position", "global"]
+OVERS = ("group", "position", "global")
 
 
-@torch.no_grad()
 def ablate(
     model: TraceModel,
     prompts: PromptSet,
-    nodes: Sequence[Target] | None = None,
+    nodes: Sequence[Written] | None = None,
     *,
-    mode: Literal["zero", "mean", "resample"] = "mean",
+    mode: Mode = "mean",
+    over: Over = "group",
+    reference: Literal["corrupted", "clean"] | PromptSet = "corrupted",
+    value: Float[Tensor, " d"] | None = None,
+    positions: Sequence[Position] | None = None,
     together: bool = False,
-    reference: str = "corrupted",
     metric: MetricLike | None = None,
-    batch_size: int = 256,
+    memory: Memory = "auto",
+    resume: str | Path | None = None,
 ) -> Effects:
     """Ablate each node in turn (default: all heads and MLPs), or all of `nodes` together.
 
-    mode         "zero", "mean" or "resample"
-    reference    the side whose mean is taken: "corrupted" or "clean" (mean only)
-    batch_size   prompts in one forward pass, counted over the nodes that are stacked (one node's prompts run together
-                 whatever it says)
+    nodes       heads, MLPs, neurons or sites, as values or text
+    over        what a mean is taken over: "group" (per position), "position", or "global" (prompts and positions)
+    reference   the prompts of the mean: these prompts' "corrupted" or "clean" side, or the clean side of another
+                PromptSet (held-out prompts)
+    value       the vector of mode="value"
+    positions   ablate there only, names or indices (default: everywhere)
+    memory      bytes, or "auto"
+    resume      a file for partial results, taken up where it is there
 
     Raises InputError for an unknown mode, a node the model does not have, no node at all, or prompts without the
     corruption that the mode reads.
     """
+    return plan_ablate(
+        model, prompts, nodes, mode=mode, over=over, reference=reference, value=value, positions=positions,
+        together=together, metric=metric, memory=memory,
+    ).run(resume)  # fmt: skip
+
+
+def plan_ablate(
+    model: TraceModel,
+    prompts: PromptSet,
+    nodes: Sequence[Written] | None = None,
+    *,
+    mode: Mode = "mean",
+    over: Over = "group",
+    reference: Literal["corrupted", "clean"] | PromptSet = "corrupted",
+    value: Float[Tensor, " d"] | None = None,
+    positions: Sequence[Position] | None = None,
+    together: bool = False,
+    metric: MetricLike | None = None,
+    memory: Memory = "auto",
+) -> Ablation:
+    """The same, to be looked at before it is run: `.plan` says passes and memory, `.run()` gives the effects."""
     arch = describe(model)
-    if mode not in MODES:
-        raise InputError(f"Expected mode to be one of {', '.join(MODES)}, got {mode!r}; choose one.")
-    targets: tuple[Target, ...] = (
-        (*arch.heads, *arch.mlps) if nodes is None else arch.require_all(nodes, (Head, Mlp), "to ablate")
-    )
-    metric = metric_of(model, prompts, metric)
-    prompts.side(reference)
-    prompts.batches(batch_size)  # refuses a size that means nothing
+    for what, given, known in (("mode", mode, MODES), ("over", over, OVERS)):
+        if given not in known:
+            raise InputError(f"Expected {what} to be one of {', '.join(known)}, got {given!r}; choose one.")
+    if (mode == "value") != (value is not None):
+        raise InputError(f"Expected value= with mode='value' and only there, got mode={mode!r}; say both or neither.")
+    places = _read(nodes, positions, arch)
+    bound = metric_of(model, prompts, metric)
+    if not isinstance(reference, PromptSet):
+        prompts.side(reference)
     if mode == "resample" or (mode == "mean" and reference == "corrupted"):
         prompts.require_corruption(f"{mode.capitalize()} ablation")
-    resid, clean_final = _cached_residuals(model, prompts.clean)
-    replacements = _replacements(model, prompts, targets, mode, reference)
-    variants = [targets] if together else [(node,) for node in targets]
-    stack = max(1, batch_size // len(prompts))
-    before = metric.of_residual(model, metric.here(clean_final)).cpu()
-    after = before.new_empty(len(variants), len(prompts))
-    layer_passes = 0
-    for chunk in track(_chunks(variants, stack), "ablating"):
-        first = min(node.layer for i in chunk for node in variants[i])
-        stacked = resid[first].repeat(len(chunk), 1, 1)
-        hooks = hooks_of([[replacements[node] for node in variants[i]] for i in chunk], len(prompts))
-        final = resume(model, stacked, first, hooks).unflatten(0, (len(chunk), len(prompts)))
-        after[chunk] = metric.of_residual(model, metric.here(final)).cpu()
-        layer_passes += len(chunk) * (arch.n_layers - (0 if is_bridge(model) else first))
-    return Effects(
-        nodes=tuple(variants),
-        before=before,
-        after=after,
-        corrupted=metric.of_residual(model, metric.here(final_residual(model, prompts.corrupted))).cpu()
-        if prompts.has_corruption
-        else None,
-        method=f"{mode} ablation",
-        metric=metric.name,
-        provenance=provenance(model).as_dict(),
-        passes=1 + (mode != "zero") + prompts.has_corruption + layer_passes / arch.n_layers,
-        options={"mode": mode, "together": together, "reference": reference, "seed": prompts.seed},
-    )
+    masks = Masks(prompts)
+    changes = [
+        Change(site, _new(mode, over, reference, value, site, prompts), masks[site.at])
+        for site in (site_of(place, arch) for place in places)
+    ]
+    variants = [changes] if together else [[change] for change in changes]
+    other = prompts.corrupted if prompts.has_corruption else None
+    writes = all(change.site.kind in WRITERS for change in changes)
+    sweep = Sweep(
+        model, prompts, bound, variants, prompts.clean, other, memory=memory, label="ablating",
+        direct=writes and _adds_up(model),
+    )  # fmt: skip
+    options = {
+        "mode": mode,
+        "together": together,
+        **({"over": over} if mode == "mean" else {}),
+        **({"reference": reference if isinstance(reference, str) else reference.name} if mode == "mean" else {}),
+        **({"positions": "+".join(map(str, positions))} if positions else {}),
+    }
+    return Ablation(sweep, (places,) if together else tuple((place,) for place in places), options)
 
 
-def _cached_residuals(model: TraceModel, tokens: Tensor) -> tuple[dict[int, Tensor], Tensor]:
-    """resid_pre of every layer, and the final residual."""
-    kept: dict[int, Tensor] = {}
+@dataclass(frozen=True, eq=False)
+class Ablation:
+    """Ablations that are declared and not yet made."""
 
-    def keep(layer: int) -> Hook:
-        return site_name("resid_pre", layer), lambda value: kept.__setitem__(layer, value)
+    sweep: Sweep
+    nodes: tuple[tuple[Node | Site, ...], ...]
+    options: dict[str, Any] = field(default_factory=dict)
 
-    final = final_residual(model, tokens, [keep(layer) for layer in range(describe(model).n_layers)])
-    return kept, final
+    @property
+    def plan(self) -> Plan:
+        """Passes and memory, without running anything."""
+        return self.sweep.plan
 
-
-def _replacements(
-    model: TraceModel, prompts: PromptSet, targets: Sequence[Target], mode: str, reference: str
-) -> dict[Target, Replace]:
-    """What each node's output becomes."""
-    if mode == "zero":
-        arch = describe(model)
-        width = {Head: arch.d_head, Mlp: arch.d_model}
-        return {node: Replace(node, torch.zeros(*prompts.clean.shape, width[type(node)])) for node in targets}
-    outputs = _outputs(model, prompts.side(reference if mode == "mean" else "corrupted"), targets)
-    if mode == "mean":
-        outputs = {node: group_means(value, prompts) for node, value in outputs.items()}
-    return {node: Replace(node, value) for node, value in outputs.items()}
-
-
-def _outputs(model: TraceModel, tokens: Tensor, targets: Sequence[Target]) -> dict[Target, Tensor]:
-    kept: dict[Target, Tensor] = {}
-
-    def keep(node: Target) -> Hook:
-        def keep_output(value: Tensor) -> None:
-            kept[node] = value[:, :, node.head].clone() if isinstance(node, Head) else value
-
-        return site_name("z" if isinstance(node, Head) else "mlp_out", node.layer), keep_output
-
-    final_residual(model, tokens, [keep(node) for node in dict.fromkeys(targets)])
-    return kept
+    def run(self, resume: str | Path | None = None) -> Effects:
+        """The effects. `resume`: a file for partial results."""
+        sweep, outcome = self.sweep, self.sweep.run(resume=resume)
+        return Effects(
+            nodes=self.nodes,
+            before=outcome.before,
+            after=outcome.after,
+            other=outcome.other,
+            method=f"{self.options['mode']} ablation",
+            metric=sweep.metric.name,
+            provenance=provenance(sweep.model).as_dict(),
+            passes=self.plan.passes,
+            options=self.options | {"seed": sweep.prompts.seed},
+            direct=outcome.direct,
+            group=describe(sweep.model).group,
+        )
 
 
-def group_means(value: Float[Tensor, "batch pos d"], prompts: PromptSet) -> Float[Tensor, "batch pos d"]:
-    """Each prompt's row becomes the mean over the prompts of its template group, per position, padding left out."""
-    groups, real = prompts.groups.to(value.device), prompts.mask.to(value)
-    same = (groups[:, None] == groups[None, :]).to(value)
-    total = torch.einsum("ab,bp,bpd->apd", same, real, value)
-    count = torch.einsum("ab,bp->ap", same, real).clamp(min=1)
-    return total / count[..., None]
+def _read(nodes: Sequence[Written] | None, positions: Sequence[Position] | None, arch: Any) -> tuple[Node | Site, ...]:
+    if nodes is not None and (isinstance(nodes, str) or not isinstance(nodes, Sequence)):
+        raise InputError(f"Expected a list of nodes to ablate, got {nodes!r} alone; put it in a list: [Head(9, 6)].")
+    written = (*arch.heads, *arch.mlps) if nodes is None else tuple(nodes)
+    if not written:
+        raise InputError("Expected a list of nodes to ablate, got none; leave nodes out for all heads and MLPs.")
+    if positions is not None:
+        written = tuple((node, list(positions)) for node in written)
+    return tuple(read_place(node, arch) for node in written)
 
 
-def _chunks(variants: Sequence[Sequence[Target]], stack: int) -> list[list[int]]:
-    """Up to `stack` variants at a time, those of one first layer together so that each restarts as late as it may."""
-    chunks: list[list[int]] = []
-    by_layer: dict[int, list[int]] = {}
-    for index, nodes in enumerate(variants):
-        by_layer.setdefault(min(node.layer for node in nodes), []).append(index)
-    for indices in by_layer.values():
-        chunks += [indices[start : start + stack] for start in range(0, len(indices), stack)]
-    return chunks
+def _new(mode: str, over: Any, reference: Any, value: Tensor | None, site: Site, prompts: PromptSet) -> New:
+    match mode:
+        case "zero":
+            return Fill(0.0)
+        case "resample":
+            return FromOther()
+        case "value":
+            assert value is not None
+            return Value(value.expand(*prompts.clean.shape, *value.shape))
+    return Mean(over, "clean", reference) if isinstance(reference, PromptSet) else Mean(over, reference)
+
+
+def _adds_up(model: TraceModel) -> bool:
+    """Whether writes reach the residual stream as they are, so that there are direct effects to speak of."""
+    try:
+        require_additive(model, "A direct effect")
+    except UnsupportedError:
+        return False
+    return True

@@ -74,7 +74,7 @@ def path_patch(
         nodes=tuple((sender,) for sender in senders),
         before=metric.of_residual(model, clean.final).cpu(),
         after=metric.of_residual(model, torch.stack([by_node[sender] for sender in senders])).cpu(),
-        corrupted=metric.of_residual(model, corrupted.final).cpu(),
+        other=metric.of_residual(model, corrupted.final).cpu(),
         method="path_patch",
         metric=metric.name,
         provenance=provenance(model).as_dict(),

@@ -55,7 +55,7 @@ def _answer(model: Any, question: str, ask: Callable[[TraceModel], str]) -> str:
 
 
 def _readout_problem(model: TraceModel) -> str:
-    tokens = _tokens(model)
+    tokens = probe_tokens(model)
     if _far(logits(model, tokens), model(tokens)):
         return "this model's logits are something else (it scales or shifts them, or norms in a way of its own)"
     return ""
@@ -76,7 +76,7 @@ def _additive_problem(model: TraceModel) -> str:
         names += [at(layer, "hook_resid_pre"), at(layer, "attn.hook_z"), *(reader.hook for _, _, reader in found)]
         if not arch.attn_only:
             names += [at(layer, "hook_mlp_out")] + ([] if arch.parallel else [at(layer, "hook_resid_mid")])
-    final = final_residual(model, _tokens(model), [keep(name) for name in dict.fromkeys(names)])
+    final = final_residual(model, probe_tokens(model), [keep(name) for name in dict.fromkeys(names)])
     if missing := [name for name in names if name not in kept]:
         return f"this model has no {missing[0]}"
     total = kept[at(0, "hook_resid_pre")]
@@ -102,7 +102,8 @@ def _readers(model: TraceModel, layer: int) -> list[tuple[str, Any, Reader]]:
     return found + [(stream, mlp_norm(model, layer), reader) for reader in mlp_readers(model, layer)]
 
 
-def _tokens(model: TraceModel) -> Tensor:
+def probe_tokens(model: TraceModel) -> Tensor:
+    """A few tokens, on which a model is asked about itself."""
     arch = describe(model)
     return torch.arange(min(TOKENS, arch.n_ctx), device=model.W_E.device)[None] % model.W_E.shape[0]
 

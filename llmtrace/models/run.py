@@ -7,7 +7,8 @@ passes end at the final residual stream and `unembed` multiplies what a metric r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,6 +21,14 @@ from llmtrace.models.protocol import TraceModel
 from llmtrace.models.weights import final_norm
 
 Hook = tuple[str, Callable[[Tensor], Tensor | None]]
+
+
+@dataclass(frozen=True, eq=False)
+class KeysValues:
+    """What the queries of one layer look back at, as the layer keeps it: before rotation, after any norm of keys."""
+
+    keys: Float[Tensor, "batch pos kv_head d_head"]
+    values: Float[Tensor, "batch pos kv_head d_head"]
 
 
 class _Stop(Exception):
@@ -48,17 +57,73 @@ def final_residual(
 
 
 def resume(
-    model: TraceModel, resid: Float[Tensor, "batch pos d_model"], layer: int, hooks: Iterable[Hook] = ()
+    model: TraceModel,
+    resid: Float[Tensor, "batch pos d_model"],
+    layer: int,
+    hooks: Iterable[Hook] = (),
+    *,
+    past: Sequence[KeysValues] | None = None,
+    until: int | None = None,
 ) -> Float[Tensor, "batch pos d_model"]:
-    """The final residual stream when `resid` enters `layer`. Cost: the layers from there on (a bridge cannot start in
-    the middle, so there it is a whole pass whose stream is replaced at that layer; the numbers are the same)."""
+    """The residual stream that leaves the last layer (or enters layer `until`) when `resid` enters `layer`.
+
+    past    per layer, the keys and values of the positions before those of `resid`: attention reads them as they are.
+            Of fewer prompts than `resid` has rows, they are repeated over the stacked variants.
+
+    Cost: the layers in between, on the positions of `resid`. A bridge cannot start in the middle, so there it is a
+    whole pass whose stream is replaced at that layer (the numbers are the same), and it takes no `past`.
+    """
     arch = describe(model)
+    until = arch.n_layers if until is None else until
     if is_bridge(model):
+        assert past is None, "a bridge runs all positions"
         any_tokens = torch.zeros(resid.shape[:2], dtype=torch.long, device=resid.device)
         return final_residual(model, any_tokens, [(f"blocks.{layer}.hook_resid_pre", lambda _: resid), *hooks])
     installed = [(name, _with_hook_argument(function)) for name, function in hooks]
+    entries = None if past is None else [_Past(kept) for kept in past]
     with model.hooks(fwd_hooks=installed):
-        return model(resid, start_at_layer=layer, stop_at_layer=arch.n_layers)
+        return model(resid, start_at_layer=layer, stop_at_layer=until, past_kv_cache=entries)
+
+
+def run_and_keep(
+    model: TraceModel, tokens: Int[Tensor, "batch pos"], hooks: Iterable[Hook] = ()
+) -> tuple[Float[Tensor, "batch pos d_model"], list[KeysValues]]:
+    """`final_residual`, and the keys and values of every layer, from which a later pass may go on at any position.
+
+    Not for bridges, whose layers hand out no keys and values. Cost: one forward pass, no unembedding.
+    """
+    installed = [(name, _with_hook_argument(function)) for name, function in hooks]
+    recorders = [_Recorder() for _ in range(describe(model).n_layers)]
+    with model.hooks(fwd_hooks=installed):
+        # in two steps: a cache beside *tokens* would make TransformerLens mask what it takes for padding
+        embedded = model(tokens.to(model.W_E.device), stop_at_layer=0, padding_side="right")
+        final = model(embedded, start_at_layer=0, stop_at_layer=len(recorders), past_kv_cache=recorders)
+    return final, [recorder.kept for recorder in recorders]
+
+
+class _Past:
+    """A layer's cache of keys and values as TransformerLens asks for it: frozen, and repeated over stacked variants."""
+
+    def __init__(self, kept: KeysValues):
+        self.past_keys = kept.keys
+        self._values = kept.values
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        repeats = len(keys) // len(self.past_keys), 1, 1, 1
+        return torch.cat([self.past_keys.repeat(repeats), keys], 1), torch.cat(
+            [self._values.repeat(repeats), values], 1
+        )
+
+
+class _Recorder:
+    """An empty cache of one layer that remembers what came in."""
+
+    past_keys = torch.empty(0, 0)
+    kept: KeysValues
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        self.kept = KeysValues(keys, values)
+        return keys, values
 
 
 def is_bridge(model: TraceModel) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import plotly.graph_objects as go
 
@@ -26,12 +28,12 @@ def plot_effects(effects: Effects, *, top: int = 30, level: float = 0.95, seed: 
         *source(effects.provenance, len(effects.before)),
         *(f"{words(name)} {value}" for name, value in effects.options.items() if isinstance(value, str)),
         f"before: {effects.before.mean().item():.3g}",
-        *([] if effects.corrupted is None else [f"corrupted run: {effects.corrupted.mean().item():.3g}"]),
+        *([] if effects.other is None else [f"other run: {effects.other.mean().item():.3g}"]),
         f"{level:.0%} bootstrap interval over prompts",
     ]
     heading = f"Change of {effects.metric} under {words(effects.method)}"
     unit = f"change of {effects.metric}"
-    single = [together[0] for together in effects.nodes] if all(len(t) == 1 for t in effects.nodes) else []
+    single: list[Any] = [together[0] for together in effects.nodes] if all(len(t) == 1 for t in effects.nodes) else []
     if (grid := Grid.of(single)) is not None:
         drawn = figure(heading, facts, height=grid.height)
         values = grid.fill(dict(zip(single, mean.tolist(), strict=True)))

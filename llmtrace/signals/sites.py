@@ -27,6 +27,7 @@ SITES: dict[str, str] = {
     "mlp_post": "blocks.{layer}.mlp.hook_post",
     "mlp_out": "blocks.{layer}.hook_mlp_out",
 }
+ATTENTION = ("scores", "pattern")  # [batch head query key]; all other sites are [batch pos ...]
 _NEEDS_MLP = {"resid_mid", "mlp_pre", "mlp_post", "mlp_out"}
 
 
@@ -37,9 +38,19 @@ def site_name(kind: str, layer: int | None = None) -> str:
     return SITES[kind].format(layer=layer)
 
 
+def numbers_per_position(name: str, arch: Architecture, keys: int) -> int:
+    """How many numbers an activation holds for one position of one prompt; of attention, for `keys` keys."""
+    kind = next((kind for kind, form in SITES.items() if _matches(form, name)), "resid_pre")
+    sizes = dict.fromkeys(("q", "z"), arch.n_heads * arch.d_head) | dict.fromkeys(ATTENTION, arch.n_heads * keys)
+    sizes |= dict.fromkeys(("k", "v"), arch.n_kv_heads * arch.d_head) | dict.fromkeys(
+        ("mlp_pre", "mlp_post"), arch.d_mlp
+    )
+    return sizes.get(kind, arch.d_model)
+
+
 def query_axis(name: str) -> int:
     """Which axis of a site is the token position that positions select."""
-    return 2 if name.endswith(("hook_pattern", "hook_attn_scores")) else 1
+    return 2 if any(_matches(SITES[kind], name) for kind in ATTENTION) else 1
 
 
 def resolve(what: tuple[str, ...], layers: tuple[int, ...], arch: Architecture) -> tuple[str, ...]:

@@ -156,8 +156,8 @@ def test_direct_effects_add_up_without_a_final_norm(tiny: Tiny) -> None:
     """Law 26: the direct effects of all heads, MLPs and the input = the whole change, when nothing else moves."""
     p = prompts(padded=True)
     effects = interventions.path_patch(tiny.model, p, senders=slow.writers(tiny.model), mlps="frozen")
-    assert effects.corrupted is not None
-    close(effects.change.sum(0), effects.corrupted - effects.before, 10 * tiny.atol)
+    assert effects.other is not None
+    close(effects.change.sum(0), effects.other - effects.before, 10 * tiny.atol)
 
 
 @over()

@@ -209,7 +209,7 @@ def test_ablation_equals_its_slow_twin(tiny: Tiny, mode: str) -> None:
 def test_how_ablations_are_stacked_does_not_matter(tiny: Tiny) -> None:
     """`batch_size` changes time and memory, never a number."""
     p, nodes = prompts(padded=True), some_nodes(tiny)
-    at_once, one_by_one = (interventions.ablate(tiny.model, p, nodes, batch_size=size).after for size in (256, 1))
+    at_once, one_by_one = (interventions.ablate(tiny.model, p, nodes, memory=size).after for size in ("auto", "60KB"))
     close(one_by_one, at_once, tiny.atol)
 
 
@@ -222,8 +222,8 @@ def test_path_patching_equals_its_slow_twin(tiny: Tiny, mlps: str) -> None:
     effects = interventions.path_patch(tiny.model, p, senders=senders, mlps=mlps)
     assert effects.nodes == tuple((node,) for node in senders)
     close(effects.before, metric_of_run(tiny.model, p), tiny.atol)
-    assert effects.corrupted is not None
-    close(effects.corrupted, metric_of_run(tiny.model, p, tokens=p.corrupted), tiny.atol)
+    assert effects.other is not None
+    close(effects.other, metric_of_run(tiny.model, p, tokens=p.corrupted), tiny.atol)
     for i, sender in enumerate(senders):
         close(effects.after[i], slow.path_patched(tiny.model, p, sender, mlps=mlps), tiny.atol)
     assert effects.change.abs().amax(1).min() > 1e-6  # every sender sends something here: no comparison of zeros

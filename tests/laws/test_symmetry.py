@@ -135,7 +135,7 @@ def test_smaller_batches_are_the_same_batch(tiny: Tiny) -> None:
         close(two[name], one[name], tiny.atol)
     circuit = half_circuit(tiny.model)
     for split in (
-        lambda size: interventions.ablate(tiny.model, p, some, batch_size=size).after,
+        lambda size: interventions.ablate(tiny.model, p, some, memory=size * 30_000).after,
         lambda size: circuits.eap(tiny.model, p, batch_size=size).per_prompt,
         lambda size: circuits.evaluate(tiny.model, circuit, p, ablation="mean", n_random=0, batch_size=size).alone,
     ):

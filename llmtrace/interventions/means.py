@@ -1,0 +1,106 @@
+"""What a node says on average: the reference of mean ablation.
+
+    over="group"      per position, over the prompts of one template group (the IOI paper's knock-out)
+    over="position"   per position, over all prompts
+    over="global"     over all prompts and real positions
+
+Padding is left out. Cost: one forward pass over the reference prompts, and one table per activation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from llmtrace.errors import InputError
+from llmtrace.interventions.hooks import name_of, part
+from llmtrace.interventions.kept import keep_sites
+from llmtrace.interventions.values import Change, Mean, Value
+from llmtrace.models import TraceModel
+from llmtrace.prompts import PromptSet
+from llmtrace.shapes import PositionMask
+
+
+@dataclass(frozen=True, eq=False)
+class MeanTable:
+    """Means of one activation: `rows[i]` says which row of `table` prompt i takes."""
+
+    table: Float[Tensor, "group pos *rest"]
+    rows: Int[Tensor, " batch"]
+
+    def value(self, change: Change, rows: slice, width: int) -> Value:
+        """The mean that a change puts in, for some prompts."""
+        of_site = part(self.table, change.site)
+        chosen = of_site[self.rows[rows].to(of_site.device)][:, :width]
+        return Value(chosen.expand(chosen.shape[0], width, *chosen.shape[2:]))
+
+
+def group_means(value: Float[Tensor, "batch pos d"], prompts: PromptSet) -> Float[Tensor, "batch pos d"]:
+    """Each prompt's row becomes the mean over the prompts of its template group, per position, padding left out."""
+    total, count = _sums(value, prompts.groups, prompts.mask, len(prompts.group_names))
+    return _divided(total, count)[prompts.groups.to(value.device)]
+
+
+def mean_tables(
+    model: TraceModel, prompts: PromptSet, changes: Iterable[Change], batch_size: int
+) -> Mapping[tuple[str, Mean], MeanTable]:
+    """The tables that changes to a mean read, each activation once."""
+    wanted: dict[Mean, dict[str, None]] = {}
+    for change in changes:
+        if isinstance(change.new, Mean):
+            wanted.setdefault(change.new, {})[name_of(change.site)] = None
+    tables: dict[tuple[str, Mean], MeanTable] = {}
+    for mean, names in wanted.items():
+        reference = mean.reference_for(prompts)
+        found, rows = _tables(model, reference, tuple(names), mean, batch_size), _rows(prompts, reference, mean)
+        tables |= {(name, mean): MeanTable(table, rows) for name, table in found.items()}
+    return tables
+
+
+def _tables(
+    model: TraceModel, reference: PromptSet, names: tuple[str, ...], mean: Mean, batch_size: int
+) -> dict[str, Tensor]:
+    per_group = mean.over == "group"
+    n, groups = (len(reference.group_names), reference.groups) if per_group else (1, reference.groups * 0)
+    sums: dict[str, tuple[Tensor, Tensor]] = {}
+    for rows in reference.batches(batch_size):
+        kept = keep_sites(model, reference.side(mean.side)[rows], names)
+        for name in names:
+            total, count = _sums(kept[name], groups[rows], reference.mask[rows], n)
+            before = sums.get(name)
+            sums[name] = (total, count) if before is None else (before[0] + total, before[1] + count)
+    if mean.over == "global":
+        sums = {name: (total.sum(1, keepdim=True), count.sum(1, keepdim=True)) for name, (total, count) in sums.items()}
+    return {name: _divided(*of_name) for name, of_name in sums.items()}
+
+
+def _sums(
+    value: Float[Tensor, "batch pos *rest"], groups: Int[Tensor, " batch"], mask: PositionMask, n: int
+) -> tuple[Float[Tensor, "group pos *rest"], Float[Tensor, "group pos"]]:
+    """Per group and position: the sum over its prompts that are that long, and how many these are."""
+    member = torch.nn.functional.one_hot(groups.to(value.device), n).to(value)
+    real = mask.to(value)
+    weights = member[:, :, None] * real[:, None, :]
+    return torch.einsum("bgp,bp...->gp...", weights, value), weights.sum(0)
+
+
+def _divided(total: Tensor, count: Tensor) -> Tensor:
+    return total / count.clamp(min=1).reshape(*count.shape, *(1,) * (total.ndim - 2))
+
+
+def _rows(prompts: PromptSet, reference: PromptSet, mean: Mean) -> Int[Tensor, " batch"]:
+    """Which row of the reference's table each prompt takes: its group, by name."""
+    if mean.over != "group":
+        return torch.zeros(len(prompts), dtype=torch.long)
+    row = {name: index for index, name in enumerate(reference.group_names)}
+    names = [prompts.group_names[group] for group in prompts.groups.tolist()]
+    if missing := [name for name in names if name not in row]:
+        raise InputError(
+            f"Expected reference prompts of the group {missing[0]!r}, got none; make them from the same templates, or "
+            "take the mean over='global'."
+        )
+    return torch.tensor([row[name] for name in names])

@@ -1,0 +1,99 @@
+"""Where a change can have an effect at all: what lies outside is not run, and its effect is exactly 0.
+
+In a causal model nothing after the metric's position matters, and before the first token in which two runs differ every
+activation is the same in both (law 17). Attention in both directions has no such places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from llmtrace.interventions.values import Change, FromOther, Variant
+from llmtrace.shapes import PositionMask, Positions, Tokens
+
+
+@dataclass(frozen=True, eq=False)
+class Reach:
+    """Of the runs on `base` and `other` tokens, read at `read`. `noised`: the base run differs at the first token."""
+
+    base: Tokens
+    other: Tokens | None
+    read: Positions
+    causal: bool
+    noised: bool = False
+
+    @property
+    def width(self) -> int:
+        """How many positions need to be run."""
+        return int(self.read.max()) + 1 if self.causal else self.base.shape[1]
+
+    def places(self, change: Change) -> PositionMask:
+        """The places of a change that can have an effect."""
+        key = id(change.where), isinstance(change.new, FromOther)
+        if key not in self._places:  # sweeps share few masks among many changes
+            possible = self._differs if key[1] else self._matters
+            self._places[key] = possible if change.where is None else possible & change.where[:, : self.width]
+        return self._places[key]
+
+    def touched(self, variant: Variant) -> Bool[Tensor, " batch"]:
+        """Prompts on which a variant can have an effect."""
+        return torch.stack([self.places(change).any(1) for change in variant]).any(0)
+
+    def first(self, variant: Variant) -> int:
+        """The first position that a variant can alter in any prompt."""
+        return int(torch.stack([self.places(change).any(0) for change in variant]).any(0).nonzero()[0])
+
+    @cached_property
+    def _places(self) -> dict[tuple[int, bool], PositionMask]:
+        return {}
+
+    @cached_property
+    def _matters(self) -> PositionMask:
+        before_read = torch.arange(self.width) <= self.read[:, None]
+        return before_read if self.causal else torch.ones_like(before_read)
+
+    @cached_property
+    def _differs(self) -> PositionMask:
+        if self.other is None or self.noised or not self.causal:
+            return self._matters
+        unlike = (self.base != self.other)[:, : self.width]
+        return self._matters & (unlike.cumsum(1) > 0)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Variants that run together, from layer `layer` and position `first` on."""
+
+    variants: tuple[int, ...]
+    layer: int
+    first: int
+
+
+def chunks_of(starts: Sequence[tuple[int, int, int]], stack: Sequence[int], small: Sequence[int]) -> tuple[Chunk, ...]:
+    """Which variants share a pass. `starts`: (variant, its first layer, its first position).
+
+    stack, small   how many variants fit, and how many are hardly slower than fewer, when they start at that position
+
+    Variants of one layer go together; those of an earlier start join while the pass is small, since then a pass costs
+    more for being one more than for being longer.
+    """
+    chunks: list[Chunk] = []
+    for layer in sorted({layer for _, layer, _ in starts}):
+        waiting = sorted(((first, variant) for variant, at, first in starts if at == layer), reverse=True)
+        some: list[int] = []
+        reached = waiting[0][0]
+        for first, variant in waiting:
+            n = len(some) + 1
+            if some and (n > stack[first] or (first < reached and n > small[first])):
+                chunks.append(Chunk(tuple(some), layer, reached))
+                some = []
+            some.append(variant)
+            reached = first
+        chunks.append(Chunk(tuple(some), layer, reached))
+    return tuple(chunks)
