@@ -35,14 +35,7 @@ def read_place(written: Written, arch: Architecture) -> Site | Node:
     Raises InputError for what is no place, or none of this model.
     """
     if isinstance(written, tuple):
-        if len(written) != 2:
-            raise InputError(f"Expected (place, positions), such as (Head(9, 6), 'END'), got {written!r}.")
-        place = read_place(written[0], arch)
-        at = written[1] if isinstance(written[1], list | tuple) else (written[1],)
-        site = site_of(place, arch)
-        if site.at:
-            raise InputError(f"Expected positions once, got {site} and {written[1]!r}; leave one out.")
-        return replace(site, at=tuple(at))
+        return _read_pair(written, arch)
     place: Any = parse_place(written) if isinstance(written, str) else written
     if isinstance(place, Port) and place.slot is not None and isinstance(place.node, Head | KvHead):
         place = Site(place.slot, place.node)
@@ -55,6 +48,15 @@ def read_place(written: Written, arch: Architecture) -> Site | Node:
     raise InputError(
         f"Expected a head, an MLP, a neuron, 'input' or a site such as 'a9.h6<q>' or 'resid_pre.5', got {written!r}."
     )
+
+
+def _read_pair(written: tuple[Any, ...], arch: Architecture) -> Site:
+    if len(written) != 2:
+        raise InputError(f"Expected (place, positions), such as (Head(9, 6), 'END'), got {written!r}.")
+    site = site_of(read_place(written[0], arch), arch)
+    if site.at:
+        raise InputError(f"Expected positions once, got {site} and {written[1]!r}; leave one out.")
+    return replace(site, at=tuple(written[1]) if isinstance(written[1], list | tuple) else (written[1],))
 
 
 def site_of(place: Site | Node, arch: Architecture) -> Site:
