@@ -17,7 +17,6 @@ hide what is missing, and zero is far from anything the model has seen.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,13 +25,14 @@ from torch import Tensor
 
 from llmtrace.errors import InputError, UnsupportedError
 from llmtrace.interventions.budget import Memory
+from llmtrace.interventions.declared import Declared
 from llmtrace.interventions.direct import WRITERS
 from llmtrace.interventions.effects import Effects
-from llmtrace.interventions.engine import Plan, Sweep
+from llmtrace.interventions.engine import Sweep
 from llmtrace.interventions.places import Masks, Written, read_place, site_of
 from llmtrace.interventions.values import Change, Fill, FromOther, Mean, New, Value
 from llmtrace.metrics import MetricLike
-from llmtrace.models import TraceModel, describe, provenance, require_additive
+from llmtrace.models import TraceModel, describe, require_additive
 from llmtrace.nodes import Node, Position, Site
 from llmtrace.prompts import PromptSet, metric_of
 
@@ -90,7 +90,7 @@ def plan_ablate(
     together: bool = False,
     metric: MetricLike | None = None,
     memory: Memory = "auto",
-) -> Ablation:
+) -> Declared:
     """The same, to be looked at before it is run: `.plan` says passes and memory, `.run()` gives the effects."""
     arch = describe(model)
     for what, given, known in (("mode", mode, MODES), ("over", over, OVERS)):
@@ -123,38 +123,7 @@ def plan_ablate(
         **({"reference": reference if isinstance(reference, str) else reference.name} if mode == "mean" else {}),
         **({"positions": "+".join(map(str, positions))} if positions else {}),
     }
-    return Ablation(sweep, (places,) if together else tuple((place,) for place in places), options)
-
-
-@dataclass(frozen=True, eq=False)
-class Ablation:
-    """Ablations that are declared and not yet made."""
-
-    sweep: Sweep
-    nodes: tuple[tuple[Node | Site, ...], ...]
-    options: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def plan(self) -> Plan:
-        """Passes and memory, without running anything."""
-        return self.sweep.plan
-
-    def run(self, resume: str | Path | None = None) -> Effects:
-        """The effects. `resume`: a file for partial results."""
-        sweep, outcome = self.sweep, self.sweep.run(resume=resume)
-        return Effects(
-            nodes=self.nodes,
-            before=outcome.before,
-            after=outcome.after,
-            other=outcome.other,
-            method=f"{self.options['mode']} ablation",
-            metric=sweep.metric.name,
-            provenance=provenance(sweep.model).as_dict(),
-            passes=self.plan.passes,
-            options=self.options | {"seed": sweep.prompts.seed},
-            direct=outcome.direct,
-            group=describe(sweep.model).group,
-        )
+    return Declared(sweep, (places,) if together else tuple((place,) for place in places), f"{mode} ablation", options)
 
 
 def _read(nodes: Sequence[Written] | None, positions: Sequence[Position] | None, arch: Any) -> tuple[Node | Site, ...]:

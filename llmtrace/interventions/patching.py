@@ -14,14 +14,14 @@ where a patch gives all of the other run's metric. Known failure: denoising miss
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from llmtrace.errors import InputError
 from llmtrace.interventions.budget import Memory
+from llmtrace.interventions.declared import Declared
 from llmtrace.interventions.effects import Effects
-from llmtrace.interventions.engine import Plan, Sweep
+from llmtrace.interventions.engine import Sweep
 from llmtrace.interventions.places import (
     KINDS,
     OF_KV_HEAD,
@@ -33,11 +33,10 @@ from llmtrace.interventions.places import (
     read_place,
     require_site,
     site_of,
-    token_names,
 )
 from llmtrace.interventions.values import Change, FromOther
 from llmtrace.metrics import MetricLike
-from llmtrace.models import Architecture, TraceModel, describe, provenance, token_labels
+from llmtrace.models import Architecture, TraceModel, describe
 from llmtrace.nodes import Head, KvHead, Node, Position, Site
 from llmtrace.prompts import PromptSet, metric_of
 from llmtrace.signals.sites import ATTENTION
@@ -105,7 +104,7 @@ def plan_patch(
     direction: Direction = "denoising",
     metric: MetricLike | None = None,
     memory: Memory = "auto",
-) -> Patching:
+) -> Declared:
     """The same, to be looked at before it is run: `.plan` says passes and memory, `.run()` gives the effects."""
     arch = describe(model)
     if isinstance(places, str) or not isinstance(places, Sequence) or not places:
@@ -127,7 +126,7 @@ def plan_patch_sweep(
     direction: Direction = "denoising",
     metric: MetricLike | None = None,
     memory: Memory = "auto",
-) -> Patching:
+) -> Declared:
     """The same, to be looked at before it is run: `.plan` says passes and memory, `.run()` gives the effects."""
     arch = describe(model)
     kinds = (what,) if isinstance(what, str) else tuple(what)
@@ -151,40 +150,6 @@ def plan_patch_sweep(
     return _patching(model, prompts, rows, direction, metric, memory, {"what": "+".join(kinds), "by": by or "default"})
 
 
-@dataclass(frozen=True, eq=False)
-class Patching:
-    """Patches that are declared and not yet made."""
-
-    sweep: Sweep
-    nodes: tuple[tuple[Node | Site, ...], ...]
-    options: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def plan(self) -> Plan:
-        """Passes and memory, without running anything."""
-        return self.sweep.plan
-
-    def run(self, resume: str | Path | None = None) -> Effects:
-        """The effects. `resume`: a file for partial results."""
-        sweep, outcome = self.sweep, self.sweep.run(resume=resume)
-        at = dict.fromkeys(
-            p for row in self.nodes for place in row if isinstance(place, Site) for p in (*place.at, *place.keys)
-        )
-        return Effects(
-            nodes=self.nodes,
-            before=outcome.before,
-            after=outcome.after,
-            other=outcome.other,
-            method="patch",
-            metric=sweep.metric.name,
-            provenance=provenance(sweep.model).as_dict(),
-            passes=self.plan.passes,
-            options=self.options | {"seed": sweep.prompts.seed},
-            group=describe(sweep.model).group,
-            tokens=token_names(sweep.prompts, token_labels(sweep.model, sweep.prompts.clean), at),
-        )
-
-
 def _patching(
     model: TraceModel,
     prompts: PromptSet,
@@ -193,7 +158,7 @@ def _patching(
     metric: MetricLike | None,
     memory: Memory,
     options: dict[str, Any],
-) -> Patching:
+) -> Declared:
     if direction not in ("denoising", "noising"):
         raise InputError(f"Expected direction 'denoising' or 'noising', got {direction!r}; choose one.")
     bound = metric_of(model, prompts, metric)
@@ -203,7 +168,7 @@ def _patching(
     sites = [[site_of(place, arch) for place in row] for row in rows]
     variants = [[Change(site, FromOther(), masks[site.at], masks[site.keys]) for site in row] for row in sites]
     sweep = Sweep(model, prompts, bound, variants, base, other, memory=memory, label="patching")
-    return Patching(sweep, rows, {"direction": direction, **options})
+    return Declared(sweep, rows, "patch", {"direction": direction, **options})
 
 
 def _splits(kind: str) -> tuple[str, ...]:
