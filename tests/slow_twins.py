@@ -187,16 +187,16 @@ def run_edges(model: Any, tokens: Tensor, replaced: dict[Node, Tensor], removed:
 # --- methods from their definitions ------------------------------------------------------------------------------
 
 
-def path_patched(model: Any, prompts: PromptSet, sender: Node, *, mlps: str) -> Tensor:
+def path_patched(model: Any, prompts: PromptSet, sender: Node, *, convention: str) -> Tensor:
     """One forward pass on the clean prompts: the sender writes what it writes on the corrupted prompts, every other
-    head's z is held at its clean value, MLPs are held too ("frozen") or left to react ("recomputed")."""
+    head's z is held at its clean value, MLPs are held too ("all_frozen") or left to react ("heads_frozen")."""
     arch = describe(model)
     z = [f"blocks.{layer}.attn.hook_z" for layer in range(arch.n_layers)]
     mlp_out = [] if arch.attn_only else [f"blocks.{layer}.hook_mlp_out" for layer in range(arch.n_layers)]
     start = "blocks.0.hook_resid_pre"
     clean = read(model, prompts.clean, [start, *z, *mlp_out])
     corrupted = read(model, prompts.corrupted, [start, *z, *mlp_out])
-    held = {name: clean[name].clone() for name in (z if mlps == "recomputed" else [*z, *mlp_out])}
+    held = {name: clean[name].clone() for name in (z if convention == "heads_frozen" else [*z, *mlp_out])}
     match sender:
         case Embed():
             held[start] = corrupted[start]

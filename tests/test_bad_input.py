@@ -621,8 +621,8 @@ INTERVENTIONS = {
         "Expected a list of nodes as senders (Head, Mlp, Embed), got none; name one, or leave the argument out",
     ),
     "unknown fate of MLPs": Bad(
-        lambda w, p: lt.path_patch(w.model, w.prompts, mlps="thawed"), InputError,
-        "Expected mlps='recomputed' (Wang et al.) or 'frozen', got 'thawed'; choose one.",
+        lambda w, p: lt.path_patch(w.model, w.prompts, convention="thawed"), InputError,
+        "Expected convention to be one of heads_frozen, all_frozen, edges, got 'thawed'; choose one.",
     ),
     "paths without a corruption": Bad(
         lambda w, p: lt.path_patch(w.model, w.texts, metric=first_logit), InputError,

@@ -34,9 +34,9 @@ def test_the_shape_is_that_of_grouped_query_attention(smollm2):
     assert Graph.of(smollm2).n_edges == 70_651
 
 
-@pytest.mark.parametrize("mlps", ["recomputed", "frozen"])
-def test_23_3_carries_the_name_to_the_logits(smollm2, prompts, mlps):
-    effects = path_patch(smollm2, prompts, mlps=mlps)
+@pytest.mark.parametrize("convention", ["heads_frozen", "all_frozen"])
+def test_23_3_carries_the_name_to_the_logits(smollm2, prompts, convention):
+    effects = path_patch(smollm2, prompts, convention=convention)
     assert effects.top(1)[0][0] == (Head(23, 3),)
     leaders = {nodes[0] for nodes, _ in effects.top(5)}
     assert {Head(29, 1), Head(29, 0), Head(23, 0)} <= leaders
@@ -44,11 +44,11 @@ def test_23_3_carries_the_name_to_the_logits(smollm2, prompts, mlps):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("mlps", ["recomputed", "frozen"])
-def test_the_closed_form_is_the_hooked_run(smollm2, prompts, mlps):
+@pytest.mark.parametrize("convention", ["heads_frozen", "all_frozen"])
+def test_the_closed_form_is_the_hooked_run(smollm2, prompts, convention):
     """One hooked forward pass per head, all other heads frozen to the clean run; to 1e-4."""
     few, layers = prompts[:4], range(describe(smollm2).n_layers)
-    kinds = ("z", "mlp_out") if mlps == "frozen" else ("z",)
+    kinds = ("z", "mlp_out") if convention == "all_frozen" else ("z",)
     names = [site_name(kind, layer) for kind in kinds for layer in layers]
     metric = few.metric()
 
@@ -62,7 +62,7 @@ def test_the_closed_form_is_the_hooked_run(smollm2, prompts, mlps):
 
     clean, corrupted = cache(few.clean), cache(few.corrupted)
     heads = [Head(2, 3), Head(20, 5), Head(23, 3), Head(29, 1)]
-    fast = path_patch(smollm2, few, senders=heads, mlps=mlps)
+    fast = path_patch(smollm2, few, senders=heads, convention=convention)
     for index, sender in enumerate(heads):
         frozen = dict(clean)
         name = site_name("z", sender.layer)

@@ -73,7 +73,7 @@ def test_direct_attribution_is_the_straight_path_and_not_the_whole_story():
     model = load("tiny-english")
     prompts = ioi(model, 16, seed=0)
     claim = direct_logit_attribution(model, prompts)
-    direct = validate(claim, path_patch(model, prompts, mlps="frozen"))
+    direct = validate(claim, path_patch(model, prompts, convention="all_frozen"))
     removed = validate(claim, ablate(model, prompts, mode="mean"))
     assert len(direct.nodes) == 32 and len(removed.nodes) == 36
     assert direct.explained(8) > 0.85 > 0.7 > removed.explained(8)

@@ -26,10 +26,10 @@ from torch import Tensor
 from llmtrace.errors import InputError, UnsupportedError
 from llmtrace.interventions.budget import Memory
 from llmtrace.interventions.declared import Declared
-from llmtrace.interventions.direct import WRITERS
 from llmtrace.interventions.effects import Effects
 from llmtrace.interventions.engine import Sweep
 from llmtrace.interventions.places import Masks, Written, read_place, site_of
+from llmtrace.interventions.ports import WRITERS
 from llmtrace.interventions.values import Change, Fill, FromOther, Mean, New, Value
 from llmtrace.metrics import MetricLike
 from llmtrace.models import TraceModel, describe, require_additive

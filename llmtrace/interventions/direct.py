@@ -11,23 +11,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
 from llmtrace.interventions.hooks import apply, name_of, part
-from llmtrace.interventions.values import Change, Variant
+from llmtrace.interventions.ports import written
+from llmtrace.interventions.values import Change
 from llmtrace.metrics import Metric
-from llmtrace.models import TraceModel, attention_weights, mlp_weights
+from llmtrace.models import TraceModel
 
-WRITERS = ("z", "mlp_out", "mlp_post", "attn_out")  # kinds of activations that are written to the residual stream
 AT_ONCE = 32  # variants whose logits are read together
 
 
 def direct_metrics(
     model: TraceModel,
     metric: Metric,
-    variants: Sequence[Variant],
+    variants: Sequence[Sequence[Change]],
     base: Mapping[str, Tensor],
     final: Float[Tensor, "batch pos d_model"],
     other: Mapping[str, Tensor],
@@ -48,20 +47,8 @@ def _moved(
     model: TraceModel, metric: Metric, change: Change, base: Mapping[str, Tensor], other: Mapping[str, Tensor]
 ) -> Float[Tensor, "batch d_model"]:
     """What the write at the metric's position differs by."""
-    site, name = change.site, name_of(change.site)
-    old = part(base[name], site)
+    name = name_of(change.site)
+    old = part(base[name], change.site)
     new = old.clone()
     apply(change, new, other.get(name), 0)
-    moved = metric.here((new - old).reshape(*old.shape[:2], -1))
-    match site.kind, site.index:
-        case "z", None:
-            W_O = attention_weights(model, site.layer).W_O.flatten(0, 1)
-            return einsum(moved, W_O, "batch d_z, d_z d_model -> batch d_model")
-        case "z", head:
-            W_O = attention_weights(model, site.layer).W_O[head]
-            return einsum(moved, W_O, "batch d_head, d_head d_model -> batch d_model")
-        case "mlp_post", None:
-            return einsum(moved, mlp_weights(model, site.layer).W_out, "batch d_mlp, d_mlp d_model -> batch d_model")
-        case "mlp_post", neuron:
-            return moved * mlp_weights(model, site.layer).W_out[neuron]
-    return moved
+    return metric.here(written(model, change.site, new - old))

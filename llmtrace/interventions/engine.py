@@ -27,11 +27,13 @@ from torch import Tensor
 from llmtrace.interventions.budget import Memory, at_once, budget, bytes_per_position, kept_bytes, size
 from llmtrace.interventions.checkpoint import Partial, fingerprint, partial_results
 from llmtrace.interventions.direct import direct_metrics
+from llmtrace.interventions.edges import LiveEdges
 from llmtrace.interventions.hooks import apply, hooks_of, name_of
-from llmtrace.interventions.kept import BaseRun, can_skip_positions, keep_base, keep_sites, keeper
+from llmtrace.interventions.kept import Runs, can_skip_positions, keep_base, keep_sites, keeper
 from llmtrace.interventions.means import MeanTable, mean_tables
+from llmtrace.interventions.ports import port_site
 from llmtrace.interventions.reach import Chunk, Reach, chunks_of
-from llmtrace.interventions.values import Change, FromOther, Mean, Variant
+from llmtrace.interventions.values import Change, EdgeChange, FromOther, Mean, Variant
 from llmtrace.metrics import Metric
 from llmtrace.models import Architecture, TraceModel, describe, is_bridge, provenance, require_live
 from llmtrace.nodes import Site
@@ -94,6 +96,7 @@ class Sweep:
     other: Tokens | None = None
     base_changes: Variant = ()
     direct: bool = False
+    runs: Runs | None = None  # the kept runs, where somebody has them already
     memory: Memory = "auto"
     label: str = "intervening"
 
@@ -102,12 +105,14 @@ class Sweep:
         """What a run will cost. Runs nothing."""
         n_layers, width, chunks = self._arch.n_layers, self._reach.width, self._chunks
         work = sum(len(c.variants) * (n_layers - c.layer) * (width - c.first) for c in chunks)
-        means = {change.new for variant in self.variants for change in variant if isinstance(change.new, Mean)}
+        means = {change.new for change in self._writers if isinstance(change.new, Mean)}
         widest = max((len(chunk.variants) * (width - chunk.first) for chunk in chunks), default=width)
         return Plan(
             interventions=len(self.variants),
             without_effect=len(self.variants) - sum(len(chunk.variants) for chunk in chunks),
-            passes=1 + (self.other is not None) + len(means) + work / (n_layers * self.base.shape[1]),
+            passes=(self.runs is None) * (1 + (self.other is not None))
+            + len(means)
+            + work / (n_layers * self.base.shape[1]),
             bytes=self._prompts_at_once * (self._kept_bytes + widest * self._position_bytes),
             prompts_at_once=self._prompts_at_once,
         )
@@ -118,9 +123,8 @@ class Sweep:
 
         Raises LimitError where the memory allowed does not hold one prompt.
         """
-        changes = [change for variant in self._variants for change in variant]
-        require_live(self.model, dict.fromkeys(name_of(c.site) for c in changes if c.site.layer < self._arch.n_layers))
-        means = mean_tables(self.model, self.prompts, changes, self._prompts_at_once)
+        require_live(self.model, self._changed)
+        means = mean_tables(self.model, self.prompts, self._writers, self._prompts_at_once)
         width = torch.promote_types(self.model.W_E.dtype, torch.float32)  # metrics of half precision are float32
         before = torch.empty(len(self.base), dtype=width)
         after = before.new_empty(len(self.variants), len(before))
@@ -153,35 +157,43 @@ class Sweep:
                     partial.put(chunk.variants, rows, self._run(chunk, rows, kept, means))
                 yield
 
-    def _keep(self, rows: slice) -> _Kept:
+    def _keep(self, rows: slice) -> Runs:
         """The runs of some prompts that variants restart from and take over."""
+        if self.runs is not None:
+            return self.runs
         metric, width = self.metric[rows], self._reach.width
-        changes = [change.of(rows, width) for change in self.base_changes]
+        changes = [change.of(rows, width) for change in self.base_changes if isinstance(change, Change)]
         old: dict[str, Tensor] = {}
-        changed = dict.fromkeys(name_of(c.site) for v in self._variants for c in v) if self.direct else ()
-        hooks = [*hooks_of([changes], len(metric)), *(keeper(name, old) for name in changed)]
+        hooks = [*hooks_of([changes], len(metric)), *(keeper(name, old) for name in self._compared)]
         base = keep_base(self.model, self.base[rows, :width], hooks)
         before = metric.of_residual(self.model, metric.here(base.resid[-1])).cpu()
         if self.other is None:
-            return _Kept(base, old, {}, before, before)
+            return Runs(base, old, {}, before, before)
         sites = keep_sites(self.model, self.other[rows, :width], self._taken)
-        return _Kept(base, old, sites, before, metric.of_residual(self.model, metric.here(sites[self._end])).cpu())
+        return Runs(base, old, sites, before, metric.of_residual(self.model, metric.here(sites[self._end])).cpu())
 
-    def _direct(self, rows: slice, kept: _Kept, means: Means) -> Float[Tensor, "variant batch"]:
-        variants = [[self._on(change, rows, means) for change in variant] for variant in self._variants]
+    def _direct(self, rows: slice, kept: Runs, means: Means) -> Float[Tensor, "variant batch"]:
+        variants = [[self._on(c, rows, means) for c in variant if isinstance(c, Change)] for variant in self._variants]
         return direct_metrics(self.model, self.metric[rows], variants, kept.old, kept.base.resid[-1], kept.sites)
 
-    def _run(self, chunk: Chunk, rows: slice, kept: _Kept, means: Means) -> Float[Tensor, "some batch"]:
+    def _run(self, chunk: Chunk, rows: slice, kept: Runs, means: Means) -> Float[Tensor, "some batch"]:
         """The metric of a chunk's variants on some prompts."""
-        metric, n_layers = self.metric[rows], self._arch.n_layers
-        variants = [[self._on(change, rows, means) for change in self._variants[i]] for i in chunk.variants]
-        inside = [[change for change in variant if change.site.layer < n_layers] for variant in variants]
-        hooks = hooks_of(inside, len(metric), first=chunk.first, other=kept.sites)
-        stacked = kept.base.restart(self.model, chunk.layer, hooks, first=chunk.first, times=len(variants))
-        final = stacked.unflatten(0, (len(variants), len(metric)))
-        for stream, variant in zip(final, variants, strict=True):
+        metric, batch = self.metric[rows], _length(rows, self.base)
+        nodes = [[self._on(c, rows, means) for c in self._variants[i] if isinstance(c, Change)] for i in chunk.variants]
+        edges = [
+            [self._edge(c, rows, means) for c in self._variants[i] if isinstance(c, EdgeChange)] for i in chunk.variants
+        ]
+        inside = [[change for change in variant if change.site.layer < self._arch.n_layers] for variant in nodes]
+        live = LiveEdges(
+            self.model, edges, batch, layer=chunk.layer, first=chunk.first, old=kept.old, other=kept.sites
+        )  # fmt: skip
+        hooks = [*hooks_of(inside, batch, first=chunk.first, other=kept.sites), *live.hooks]
+        stacked = kept.base.restart(self.model, chunk.layer, hooks, first=chunk.first, times=len(nodes))
+        final = stacked.unflatten(0, (len(nodes), batch))
+        live.add_at_logits(final)
+        for stream, variant in zip(final, nodes, strict=True):
             for change in variant:
-                if change.site.layer == n_layers:
+                if change.site.layer == self._arch.n_layers:
                     apply(change, stream, kept.sites.get(self._end), chunk.first)
         values = metric.of_residual(self.model, metric.here(final, first=chunk.first)).cpu()
         touched = torch.stack([self._reach.touched(self._variants[i])[rows] for i in chunk.variants])
@@ -195,6 +207,9 @@ class Sweep:
             return replace(cut, new=means[name_of(change.site), change.new].value(change, rows, self._reach.width))
         return cut
 
+    def _edge(self, change: EdgeChange, rows: slice, means: Means) -> EdgeChange:
+        return replace(change, writer=self._on(change.writer, rows, means))
+
     # what is run -----------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -206,9 +221,17 @@ class Sweep:
         return Reach(self.base, self.other, self.metric.positions, self._arch.causal, bool(self.base_changes))
 
     @cached_property
-    def _variants(self) -> list[list[Change]]:
+    def _variants(self) -> list[list[Change | EdgeChange]]:
         """What leaves a layer enters the next one: no layer needs to be run for it."""
         return [[_entering(change) for change in variant] for variant in self.variants]
+
+    @cached_property
+    def _writers(self) -> list[Change]:
+        return [c.writer if isinstance(c, EdgeChange) else c for variant in self._variants for c in variant]
+
+    def _site(self, change: Change | EdgeChange) -> Site:
+        """The activation that is overwritten."""
+        return port_site(change.port, self._arch.n_layers) if isinstance(change, EdgeChange) else change.site
 
     @cached_property
     def _chunks(self) -> tuple[Chunk, ...]:
@@ -216,7 +239,7 @@ class Sweep:
         starts = [
             (
                 index,
-                0 if whole_layers else min(change.site.layer for change in variant),
+                0 if whole_layers else min(self._site(change).layer for change in variant),
                 0 if all_positions else self._reach.first(variant),
             )
             for index, variant in enumerate(self._variants)
@@ -230,8 +253,21 @@ class Sweep:
     @cached_property
     def _taken(self) -> tuple[str, ...]:
         """Activations that are taken from the other run."""
-        taken = (name_of(c.site) for v in self._variants for c in v if isinstance(c.new, FromOther))
-        return tuple(dict.fromkeys(taken))
+        return tuple(dict.fromkeys(name_of(c.site) for c in self._writers if isinstance(c.new, FromOther)))
+
+    @cached_property
+    def _changed(self) -> tuple[str, ...]:
+        """Activations that are overwritten on the way."""
+        sites = (self._site(change) for variant in self._variants for change in variant)
+        return tuple(dict.fromkeys(name_of(site) for site in sites if site.layer < self._arch.n_layers))
+
+    @cached_property
+    def _compared(self) -> tuple[str, ...]:
+        """Activations of the base run that changes are measured against."""
+        if self.direct:
+            return tuple(dict.fromkeys(name_of(change.site) for change in self._writers))
+        edges = (c for variant in self._variants for c in variant if isinstance(c, EdgeChange))
+        return tuple(dict.fromkeys(name_of(edge.writer.site) for edge in edges))
 
     @cached_property
     def _end(self) -> str:
@@ -259,12 +295,13 @@ class Sweep:
     def _kept_bytes(self) -> int:
         """Of one prompt's two kept runs."""
         width, itemsize = self._reach.width, self.model.W_E.element_size()
-        names = [*self._taken, *(name_of(c.site) for v in self._variants for c in v if self.direct)]
-        taken = sum(numbers_per_position(name, self._arch, width) for name in dict.fromkeys(names))
+        taken = sum(numbers_per_position(name, self._arch, width) for name in (*self._taken, *self._compared))
         return kept_bytes(self._arch, width, itemsize) + width * itemsize * taken
 
     @cached_property
     def _prompts_at_once(self) -> int:
+        if self.runs is not None:
+            return len(self.base)
         each = self._kept_bytes + self._reach.width * self._position_bytes
         return at_once(self._room, each, len(self.base), "one prompt", asked=self.memory)
 
@@ -272,18 +309,11 @@ class Sweep:
 Means = Mapping[tuple[str, Mean], MeanTable]
 
 
-@dataclass(frozen=True, eq=False)
-class _Kept:
-    """The two runs of some prompts, and the metric of each. `old`: what changes with a direct effect replace."""
-
-    base: BaseRun
-    old: Mapping[str, Tensor]
-    sites: Mapping[str, Tensor]
-    before: Float[Tensor, " batch"]
-    whole: Float[Tensor, " batch"]
-
-
-def _entering(change: Change) -> Change:
-    if change.site.kind != "resid_post":
+def _entering(change: Change | EdgeChange) -> Change | EdgeChange:
+    if isinstance(change, EdgeChange) or change.site.kind != "resid_post":
         return change
     return replace(change, site=replace(change.site, kind="resid_pre", place=change.site.layer + 1))
+
+
+def _length(rows: slice, tokens: Tokens) -> int:
+    return len(range(*rows.indices(len(tokens))))

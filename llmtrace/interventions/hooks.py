@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from llmtrace.interventions.values import Add, Change, FromOther, Value, Variant
+from llmtrace.interventions.values import Add, Change, FromOther, Value
 from llmtrace.models import Hook
 from llmtrace.nodes import Site
 from llmtrace.signals.sites import ATTENTION, site_name
 
 
 def hooks_of(
-    variants: Sequence[Variant], batch: int, *, first: int = 0, other: Mapping[str, Tensor] | None = None
+    variants: Sequence[Sequence[Change]], batch: int, *, first: int = 0, other: Mapping[str, Tensor] | None = None
 ) -> list[Hook]:
     """One hook per activation that any variant changes. `other`: the other run's activations, all positions."""
     by_name: dict[str, list[tuple[slice, Change]]] = {}

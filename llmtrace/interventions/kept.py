@@ -6,7 +6,7 @@ and any position. Another run keeps only the activations that changes take from 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float, Int
@@ -38,6 +38,21 @@ class BaseRun:
             assert self.past is not None, "this run kept no keys and values"
             past = [KeysValues(kept.keys[:, :first], kept.values[:, :first]) for kept in self.past]
         return resume(model, stream, layer, hooks, past=past, until=until)
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """The base run and the other run of some prompts, and the metric of each.
+
+    old     activations of the base run that changes are measured against (direct effects, edges)
+    sites   activations of the other run
+    """
+
+    base: BaseRun
+    old: Mapping[str, Tensor]
+    sites: Mapping[str, Tensor]
+    before: Float[Tensor, " batch"]
+    whole: Float[Tensor, " batch"]
 
 
 def keep_base(model: TraceModel, tokens: Int[Tensor, "batch pos"], hooks: Iterable[Hook] = ()) -> BaseRun:

@@ -39,6 +39,7 @@ from llmtrace.metrics import MetricLike
 from llmtrace.models import Architecture, TraceModel, describe
 from llmtrace.nodes import Head, KvHead, Node, Position, Site
 from llmtrace.prompts import PromptSet, metric_of
+from llmtrace.shapes import Tokens
 from llmtrace.signals.sites import ATTENTION
 
 Direction = Literal["denoising", "noising"]
@@ -154,21 +155,26 @@ def _patching(
     model: TraceModel,
     prompts: PromptSet,
     rows: tuple[tuple[Node | Site, ...], ...],
-    direction: str,
+    direction: Direction,
     metric: MetricLike | None,
     memory: Memory,
     options: dict[str, Any],
 ) -> Declared:
-    if direction not in ("denoising", "noising"):
-        raise InputError(f"Expected direction 'denoising' or 'noising', got {direction!r}; choose one.")
+    base, other = base_and_other(prompts, direction)
     bound = metric_of(model, prompts, metric)
     prompts.require_corruption("Activation patching")
-    base, other = (prompts.corrupted, prompts.clean) if direction == "denoising" else (prompts.clean, prompts.corrupted)
     arch, masks = describe(model), Masks(prompts)
     sites = [[site_of(place, arch) for place in row] for row in rows]
     variants = [[Change(site, FromOther(), masks[site.at], masks[site.keys]) for site in row] for row in sites]
     sweep = Sweep(model, prompts, bound, variants, base, other, memory=memory, label="patching")
     return Declared(sweep, rows, "patch", {"direction": direction, **options})
+
+
+def base_and_other(prompts: PromptSet, direction: str) -> tuple[Tokens, Tokens]:
+    """The tokens of the run that is changed, and of the run that values are taken from."""
+    if direction not in ("denoising", "noising"):
+        raise InputError(f"Expected direction 'denoising' or 'noising', got {direction!r}; choose one.")
+    return (prompts.corrupted, prompts.clean) if direction == "denoising" else (prompts.clean, prompts.corrupted)
 
 
 def _splits(kind: str) -> tuple[str, ...]:

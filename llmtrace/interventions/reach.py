@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from llmtrace.interventions.values import Change, FromOther, Variant
+from llmtrace.interventions.values import Change, EdgeChange, FromOther, Variant
 from llmtrace.shapes import PositionMask, Positions, Tokens
 
 
@@ -33,8 +33,10 @@ class Reach:
         """How many positions need to be run."""
         return int(self.read.max()) + 1 if self.causal else self.base.shape[1]
 
-    def places(self, change: Change) -> PositionMask:
+    def places(self, change: Change | EdgeChange) -> PositionMask:
         """The places of a change that can have an effect."""
+        if isinstance(change, EdgeChange):
+            return self.places(change.writer)
         key = id(change.where), isinstance(change.new, FromOther)
         if key not in self._places:  # sweeps share few masks among many changes
             possible = self._differs if key[1] else self._matters

@@ -1,7 +1,8 @@
 """An intervention is a frozen value: which activation, at which positions, and what becomes of it.
 
-    Change   one activation (a `Site`) at some positions becomes `new`
-    Variant  changes that are made together: one run of the model
+    Change       one activation (a `Site`) at some positions becomes `new`
+    EdgeChange   the same, but only one port sees it
+    Variant      changes that are made together: one run of the model
 
 `new` is one of
 
@@ -25,7 +26,7 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.nodes import Site
+from llmtrace.nodes import Port, Site
 from llmtrace.prompts import PromptSet
 from llmtrace.shapes import PositionMask
 
@@ -119,4 +120,16 @@ class Change:
         return replace(self, new=new, **cut)
 
 
-Variant = Sequence[Change]
+@dataclass(frozen=True, eq=False)
+class EdgeChange:
+    """`port` reads a writer as `writer` changes it; everybody else reads the writer as it is."""
+
+    port: Port
+    writer: Change
+
+    def of(self, rows: slice, width: int) -> EdgeChange:
+        """The same of some prompts, the first `width` positions."""
+        return replace(self, writer=self.writer.of(rows, width))
+
+
+Variant = Sequence[Change | EdgeChange]

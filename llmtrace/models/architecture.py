@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from llmtrace.errors import InputError, UnsupportedError
 from llmtrace.models.protocol import TraceModel
-from llmtrace.nodes import Bias, Embed, Head, KvHead, Logits, Mlp, Neuron, Node
+from llmtrace.nodes import Bias, Embed, Head, KvHead, Logits, Mlp, Neuron, Node, Port
 
 Place = TypeVar("Place", bound=Node)
 
@@ -72,6 +72,27 @@ class Architecture:
                 f"{node} is not in this model, which has layers 0-{self.n_layers - 1}, "
                 f"heads 0-{self.n_heads - 1} and key-value heads 0-{self.n_kv_heads - 1}; name one of these."
             )
+
+    def reads(self, port: Port, node: Node) -> bool:
+        """Whether a port comes after a node that writes."""
+        if isinstance(port.node, Logits) or isinstance(node, Embed):
+            return True
+        assert not isinstance(node, Logits)
+        if isinstance(port.node, Mlp) and isinstance(node, Head) and not self.parallel:
+            return node.layer <= port.node.layer
+        return node.layer < port.node.layer
+
+    def require_port(self, port: Port) -> None:
+        """Refuse a port that this model does not have; keys and values belong to key-value heads."""
+        self.require(port.node)
+        shared = self.group > 1 and port.slot in ("k", "v")
+        if shared and isinstance(port.node, Head):
+            raise InputError(
+                f"Query heads share keys and values here, {self.group} to a key-value head, so {port} is not its own; "
+                f"write a{port.node.layer}.kv{port.node.head // self.group}<{port.slot}>."
+            )
+        if isinstance(port.node, KvHead) and not shared:
+            raise InputError(f"{port} is not a port of this model; write a{port.node.layer}.h{port.node.head}<...>.")
 
     def require_all(self, nodes: Sequence[Place], kinds: tuple[type, ...], role: str) -> tuple[Place, ...]:
         """`nodes` as a tuple: at least one, each of `kinds` and in this model. `role` says what they are wanted for."""

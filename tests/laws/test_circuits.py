@@ -235,7 +235,7 @@ def test_intervals_of_effects_are_those_of_their_prompts() -> None:
 
 def test_normalised_effects_by_hand() -> None:
     """Mean change as a share of the whole way from clean to corrupted: 1 for everything, 0 for nothing."""
-    effects = interventions.path_patch(ALL[0].model, prompts(), mlps="frozen")
+    effects = interventions.path_patch(ALL[0].model, prompts(), convention="all_frozen")
     assert effects.other is not None
     whole = (effects.other - effects.before).mean()
     torch.testing.assert_close(effects.normalised(), effects.change.mean(1) / whole)

@@ -155,7 +155,7 @@ def test_all_edges_into_an_mlp_are_its_corrupted_output(tiny: Tiny) -> None:
 def test_direct_effects_add_up_without_a_final_norm(tiny: Tiny) -> None:
     """Law 26: the direct effects of all heads, MLPs and the input = the whole change, when nothing else moves."""
     p = prompts(padded=True)
-    effects = interventions.path_patch(tiny.model, p, senders=slow.writers(tiny.model), mlps="frozen")
+    effects = interventions.path_patch(tiny.model, p, senders=slow.writers(tiny.model), convention="all_frozen")
     assert effects.other is not None
     close(effects.change.sum(0), effects.other - effects.before, 10 * tiny.atol)
 
@@ -172,9 +172,9 @@ def test_direct_changes_add_up_under_a_frozen_final_norm(tiny: Tiny) -> None:
 
 @over(one_of_each)
 def test_direct_path_patching_is_patching_the_edge_into_the_logits(tiny: Tiny) -> None:
-    """Two ways to one number: `path_patch(mlps="frozen")` of u = the circuit without u->logits."""
+    """Two ways to one number: `path_patch(convention="all_frozen")` of u = the circuit without u->logits."""
     p, senders = prompts(padded=True), [Embed(), *some_nodes(tiny)]
-    effects = interventions.path_patch(tiny.model, p, senders=senders, mlps="frozen")
+    effects = interventions.path_patch(tiny.model, p, senders=senders, convention="all_frozen")
     for i, sender in enumerate(senders):
         circuit = without(tiny, lambda u, v, sender=sender: u == sender and v == Port(Logits()))
         close(run_circuit(tiny.model, circuit, p), effects.after[i], tiny.atol)

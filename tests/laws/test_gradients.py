@@ -65,7 +65,7 @@ def test_edges_into_the_logits_are_exact_without_a_final_norm(tiny: Tiny) -> Non
     """Law 31, second half: nothing between the stream and a linear metric bends."""
     p = prompts(padded=True)
     scores = circuits.eap(tiny.model, p)
-    effects = interventions.path_patch(tiny.model, p, senders=slow.writers(tiny.model), mlps="frozen")
+    effects = interventions.path_patch(tiny.model, p, senders=slow.writers(tiny.model), convention="all_frozen")
     for (sender,), change in zip(effects.nodes, effects.change, strict=True):
         close(scores.of(Edge(sender, Port(Logits()))), change, tiny.atol)
 

@@ -214,18 +214,18 @@ def test_how_ablations_are_stacked_does_not_matter(tiny: Tiny) -> None:
 
 
 @over()
-@pytest.mark.parametrize("mlps", ["recomputed", "frozen"])
-def test_path_patching_equals_its_slow_twin(tiny: Tiny, mlps: str) -> None:
+@pytest.mark.parametrize("convention", ["heads_frozen", "all_frozen"])
+def test_path_patching_equals_its_slow_twin(tiny: Tiny, convention: str) -> None:
     """One hooked forward pass per sender - heads, MLPs, the input - with all other heads (and MLPs) held."""
     p = prompts(padded=True)
     senders = slow.writers(tiny.model)
-    effects = interventions.path_patch(tiny.model, p, senders=senders, mlps=mlps)
+    effects = interventions.path_patch(tiny.model, p, senders=senders, convention=convention)
     assert effects.nodes == tuple((node,) for node in senders)
     close(effects.before, metric_of_run(tiny.model, p), tiny.atol)
     assert effects.other is not None
     close(effects.other, metric_of_run(tiny.model, p, tokens=p.corrupted), tiny.atol)
     for i, sender in enumerate(senders):
-        close(effects.after[i], slow.path_patched(tiny.model, p, sender, mlps=mlps), tiny.atol)
+        close(effects.after[i], slow.path_patched(tiny.model, p, sender, convention=convention), tiny.atol)
     assert effects.change.abs().amax(1).min() > 1e-6  # every sender sends something here: no comparison of zeros
 
 
@@ -236,7 +236,7 @@ def test_the_two_path_patchings_differ(tiny: Tiny) -> None:
     p, last = prompts(padded=True), tiny.family.n_layers - 1
     senders = slow.writers(tiny.model)
     recomputed, frozen = (
-        interventions.path_patch(tiny.model, p, senders=senders, mlps=mlps).after for mlps in ("recomputed", "frozen")
+        interventions.path_patch(tiny.model, p, senders=senders, convention=convention).after for convention in ("heads_frozen", "all_frozen")
     )
     for sender, difference in zip(senders, (recomputed - frozen).abs().amax(1), strict=True):
         last_head = isinstance(sender, Head) and sender.layer == last

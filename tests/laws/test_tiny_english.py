@@ -78,7 +78,7 @@ def test_eap_finds_the_strongest_edge_into_the_logits() -> None:
     estimates of single edges are off here; the edge that matters most is the same, with its sign and about its size."""
     prompts = task("ioi", 16)
     scores = circuits.eap(model(), prompts)
-    effects = interventions.path_patch(model(), prompts, mlps="frozen")
+    effects = interventions.path_patch(model(), prompts, convention="all_frozen")
     logits = scores.graph.ports[-1]
     estimate = torch.stack([scores.of(lt.Edge(head, logits)).mean() for (head,) in effects.nodes])
     strongest = effects.nodes.index(effects.top(1)[0][0])

@@ -1,0 +1,62 @@
+"""Ports and writes as arithmetic: what a port makes of the residual stream, what a change of an activation writes."""
+
+from __future__ import annotations
+
+from einops import einsum
+from jaxtyping import Float
+from torch import Tensor
+
+from llmtrace.models import TraceModel, attention_weights, head_readers, mlp_weights, run_mlp
+from llmtrace.nodes import Head, KvHead, Logits, Mlp, Port, Site
+
+WRITERS = ("z", "mlp_out", "mlp_post", "attn_out")  # kinds of activations that are written to the residual stream
+
+
+def port_site(port: Port, n_layers: int) -> Site:
+    """The activation that a port makes: q, k, v of a head, an MLP's output, the final residual stream."""
+    match port.node:
+        case Logits():
+            return Site("resid_pre", n_layers)
+        case Mlp(layer):
+            return Site("mlp_out", layer)
+        case _:
+            return Site(port.slot or "", port.node)
+
+
+def port_stream(port: Port, n_layers: int, *, parallel: bool) -> Site:
+    """The residual stream that a port reads."""
+    if isinstance(port.node, Mlp) and not parallel:
+        return Site("resid_mid", port.node.layer)
+    return Site("resid_pre", n_layers if isinstance(port.node, Logits) else port.node.layer)
+
+
+def read_port(model: TraceModel, port: Port, stream: Float[Tensor, "*lead d_model"]) -> Float[Tensor, "*lead d"]:
+    """What a port makes of the residual stream that it reads."""
+    node = port.node
+    if isinstance(node, Logits):
+        return stream
+    if isinstance(node, Mlp):
+        return run_mlp(model, node.layer, stream)
+    assert isinstance(node, Head | KvHead) and port.slot is not None
+    reader = head_readers(model, node.layer)[port.slot]
+    return attention_weights(model, node.layer).norm(stream) @ reader.weight[node.head] + reader.bias[node.head]
+
+
+def written(
+    model: TraceModel, site: Site, moved: Float[Tensor, "batch pos *rest"]
+) -> Float[Tensor, "batch pos d_model"]:
+    """What a difference of a written activation adds to the residual stream."""
+    match site.kind, site.index:
+        case "z", None:
+            W_O = attention_weights(model, site.layer).W_O
+            return einsum(moved, W_O, "batch pos head d_head, head d_head d_model -> batch pos d_model")
+        case "z", head:
+            W_O = attention_weights(model, site.layer).W_O[head]
+            return einsum(moved, W_O, "batch pos d_head, d_head d_model -> batch pos d_model")
+        case "mlp_post", None:
+            return einsum(
+                moved, mlp_weights(model, site.layer).W_out, "batch pos d_mlp, d_mlp d_model -> batch pos d_model"
+            )
+        case "mlp_post", neuron:
+            return moved[..., None] * mlp_weights(model, site.layer).W_out[neuron]
+    return moved
