@@ -6,6 +6,7 @@
     resample   its output becomes what it is on the corrupted prompt
     value      its output becomes the given vector
 
+of heads, MLPs, neurons, any activation, or of edges: then one port alone reads the writer so.
 A node's output is z of a head, mlp_out of an MLP, the post-activation of a neuron. Beside the effect stands the
 *direct* effect that was taken away; what they differ by, later parts made up for (`Effects.self_repair`).
 
@@ -30,10 +31,10 @@ from llmtrace.interventions.effects import Effects
 from llmtrace.interventions.engine import Sweep
 from llmtrace.interventions.places import Masks, Written, read_place, site_of
 from llmtrace.interventions.ports import WRITERS
-from llmtrace.interventions.values import Change, Fill, FromOther, Mean, New, Value
+from llmtrace.interventions.values import Change, EdgeChange, Fill, FromOther, Mean, New, Value
 from llmtrace.metrics import MetricLike
-from llmtrace.models import TraceModel, describe, require_additive
-from llmtrace.nodes import Node, Position, Site
+from llmtrace.models import Architecture, TraceModel, describe, require_additive
+from llmtrace.nodes import Edge, Node, Position, Site, parse_edge
 from llmtrace.prompts import PromptSet, metric_of
 
 Mode = Literal["zero", "mean", "resample", "value"]
@@ -45,7 +46,7 @@ OVERS = ("group", "position", "global")
 def ablate(
     model: TraceModel,
     prompts: PromptSet,
-    nodes: Sequence[Written] | None = None,
+    nodes: Sequence[Written | Edge] | None = None,
     *,
     mode: Mode = "mean",
     over: Over = "group",
@@ -59,7 +60,7 @@ def ablate(
 ) -> Effects:
     """Ablate each node in turn (default: all heads and MLPs), or all of `nodes` together.
 
-    nodes       heads, MLPs, neurons or sites, as values or text
+    nodes       heads, MLPs, neurons, sites or edges, as values or text ("9.6", "m3.n12", "a5.h5->a8.h6<v>")
     over        what a mean is taken over: "group" (per position), "position", or "global" (prompts and positions)
     reference   the prompts of the mean: these prompts' "corrupted" or "clean" side, or the clean side of another
                 PromptSet (held-out prompts)
@@ -80,7 +81,7 @@ def ablate(
 def plan_ablate(
     model: TraceModel,
     prompts: PromptSet,
-    nodes: Sequence[Written] | None = None,
+    nodes: Sequence[Written | Edge] | None = None,
     *,
     mode: Mode = "mean",
     over: Over = "group",
@@ -99,19 +100,25 @@ def plan_ablate(
     if (mode == "value") != (value is not None):
         raise InputError(f"Expected value= with mode='value' and only there, got mode={mode!r}; say both or neither.")
     places = _read(nodes, positions, arch)
+    if any(isinstance(place, Edge) for place in places):
+        require_additive(model, "Ablating edges")
     bound = metric_of(model, prompts, metric)
     if not isinstance(reference, PromptSet):
         prompts.side(reference)
     if mode == "resample" or (mode == "mean" and reference == "corrupted"):
         prompts.require_corruption(f"{mode.capitalize()} ablation")
     masks = Masks(prompts)
-    changes = [
-        Change(site, _new(mode, over, reference, value, site, prompts), masks[site.at])
-        for site in (site_of(place, arch) for place in places)
-    ]
+    new, where = _new(mode, over, reference, value, prompts), masks[tuple(positions or ())]
+    changes: list[Change | EdgeChange] = []
+    for place in places:
+        if isinstance(place, Edge):
+            changes.append(EdgeChange(place.port, Change(site_of(place.writer, arch), new, where)))
+        else:
+            site = site_of(place, arch)
+            changes.append(Change(site, new, masks[site.at]))
     variants = [changes] if together else [[change] for change in changes]
     other = prompts.corrupted if prompts.has_corruption else None
-    writes = all(change.site.kind in WRITERS for change in changes)
+    writes = all(isinstance(change, Change) and change.site.kind in WRITERS for change in changes)
     sweep = Sweep(
         model, prompts, bound, variants, prompts.clean, other, memory=memory, label="ablating",
         direct=writes and _adds_up(model),
@@ -126,18 +133,33 @@ def plan_ablate(
     return Declared(sweep, (places,) if together else tuple((place,) for place in places), f"{mode} ablation", options)
 
 
-def _read(nodes: Sequence[Written] | None, positions: Sequence[Position] | None, arch: Any) -> tuple[Node | Site, ...]:
+def _read(
+    nodes: Sequence[Written | Edge] | None, positions: Sequence[Position] | None, arch: Architecture
+) -> tuple[Node | Site | Edge, ...]:
     if nodes is not None and (isinstance(nodes, str) or not isinstance(nodes, Sequence)):
         raise InputError(f"Expected a list of nodes to ablate, got {nodes!r} alone; put it in a list: [Head(9, 6)].")
     written = (*arch.heads, *arch.mlps) if nodes is None else tuple(nodes)
     if not written:
         raise InputError("Expected a list of nodes to ablate, got none; leave nodes out for all heads and MLPs.")
-    if positions is not None:
-        written = tuple((node, list(positions)) for node in written)
-    return tuple(read_place(node, arch) for node in written)
+    found: list[Node | Site | Edge] = []
+    for node in written:
+        edge: Any = parse_edge(node) if isinstance(node, str) and "->" in node else node
+        if isinstance(edge, Edge):
+            found.append(_require_edge(edge, arch))
+        else:
+            found.append(read_place(edge if positions is None else (edge, list(positions)), arch))
+    return tuple(found)
 
 
-def _new(mode: str, over: Any, reference: Any, value: Tensor | None, site: Site, prompts: PromptSet) -> New:
+def _require_edge(edge: Edge, arch: Architecture) -> Edge:
+    arch.require(edge.writer)
+    arch.require_port(edge.port)
+    if not arch.reads(edge.port, edge.writer):
+        raise InputError(f"{edge} is not an edge of this model: {edge.port} reads before {edge.writer} writes.")
+    return edge
+
+
+def _new(mode: str, over: Any, reference: Any, value: Tensor | None, prompts: PromptSet) -> New:
     match mode:
         case "zero":
             return Fill(0.0)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from llmtrace.interventions.hooks import apply, name_of, part
 from llmtrace.interventions.kept import keeper
-from llmtrace.interventions.ports import port_site, port_stream, read_port, written
+from llmtrace.interventions.ports import Inlet, inlets, port_stream, written
 from llmtrace.interventions.values import EdgeChange
 from llmtrace.models import Hook, TraceModel, describe
 from llmtrace.nodes import Logits, Port
@@ -67,12 +67,12 @@ class LiveEdges:
             for edge in edges
             if edge.writer.site.layer >= self._layer
         ]
-        overwrites = [(name_of(port_site(port, self._n_layers)), self._overwrite(port)) for port in ports]
-        # an MLP's output is overwritten before it is taken down, so that writers are live
+        overwrites = [
+            (inlet.name, self._overwrite(port, inlet)) for port in ports for inlet in inlets(self._model, port)
+        ]
         return [*overwrites, *(keeper(name, self._live) for name in dict.fromkeys([*streams, *writers]))]
 
-    def _overwrite(self, port: Port) -> Callable[[Tensor], Tensor]:
-        site = port_site(port, self._n_layers)
+    def _overwrite(self, port: Port, inlet: Inlet) -> Callable[[Tensor], Tensor]:
         stream = name_of(port_stream(port, self._n_layers, parallel=self._parallel))
 
         def overwritten(value: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class LiveEdges:
             for index, edges in self._by_port[port]:
                 rows = self._rows(index)
                 x = self._live[stream][rows] + self._offset(index, edges)
-                part(value[rows], site).copy_(read_port(self._model, port, x))
+                (value[rows] if inlet.head is None else value[rows, :, inlet.head]).copy_(inlet(x))
             return value
 
         return overwritten

@@ -31,7 +31,7 @@ from llmtrace.interventions.edges import LiveEdges
 from llmtrace.interventions.hooks import apply, hooks_of, name_of
 from llmtrace.interventions.kept import Runs, can_skip_positions, keep_base, keep_sites, keeper
 from llmtrace.interventions.means import MeanTable, mean_tables
-from llmtrace.interventions.ports import port_site
+from llmtrace.interventions.ports import inlets, port_site
 from llmtrace.interventions.reach import Chunk, Reach, chunks_of
 from llmtrace.interventions.values import Change, EdgeChange, FromOther, Mean, Variant
 from llmtrace.metrics import Metric
@@ -258,8 +258,15 @@ class Sweep:
     @cached_property
     def _changed(self) -> tuple[str, ...]:
         """Activations that are overwritten on the way."""
-        sites = (self._site(change) for variant in self._variants for change in variant)
-        return tuple(dict.fromkeys(name_of(site) for site in sites if site.layer < self._arch.n_layers))
+        names: dict[str, None] = {}
+        for change in (change for variant in self._variants for change in variant):
+            if self._site(change).layer == self._arch.n_layers:
+                continue
+            if isinstance(change, EdgeChange):
+                names |= dict.fromkeys(inlet.name for inlet in inlets(self.model, change.port))
+            else:
+                names[name_of(change.site)] = None
+        return tuple(names)
 
     @cached_property
     def _compared(self) -> tuple[str, ...]:

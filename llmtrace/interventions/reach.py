@@ -45,7 +45,8 @@ class Reach:
 
     def touched(self, variant: Variant) -> Bool[Tensor, " batch"]:
         """Prompts on which a variant can have an effect."""
-        return torch.stack([self.places(change).any(1) for change in variant]).any(0)
+        nowhere = torch.zeros(len(self.base), dtype=torch.bool)
+        return torch.stack([nowhere, *(self.places(change).any(1) for change in variant)]).any(0)
 
     def first(self, variant: Variant) -> int:
         """The first position that a variant can alter in any prompt."""
