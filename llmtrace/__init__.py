@@ -57,9 +57,15 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; te
     from llmtrace.interventions import (
         Effects as Effects,
         ablate as ablate,
+        causal_trace as causal_trace,
+        knock_out as knock_out,
         patch as patch,
+        patch_paths as patch_paths,
         patch_sweep as patch_sweep,
         path_patch as path_patch,
+        project_out as project_out,
+        steer as steer,
+        zero_values as zero_values,
     )
     from llmtrace.metrics import Metric as Metric
     from llmtrace.models import TraceModel as TraceModel, describe as describe, load as load, provenance as provenance
@@ -110,7 +116,10 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "LensScores", "NodeScores", "SourceScores", "TokenInfluence", "direct_logit_attribution", "logit_lens",
         "neuron_attribution", "raw_attention", "rollout", "source_token_attribution", "value_weighted_norms",
     ),
-    "interventions": ("Effects", "ablate", "patch", "patch_sweep", "path_patch"),
+    "interventions": (
+        "Effects", "ablate", "causal_trace", "knock_out", "patch", "patch_paths", "patch_sweep", "path_patch",
+        "project_out", "steer", "zero_values",
+    ),
     "circuits": ("Circuit", "CircuitReport", "EdgeScores", "Graph", "discover", "evaluate", "run_circuit"),
     "validation": ("Validation", "validate"),
     "plots": ("plot",),

@@ -64,7 +64,8 @@ def effects(lt: Any, nodes: tuple[tuple[Any, ...], ...] | None = None, **changes
     )
     found = lt.Effects(
         nodes=nodes, before=torch.rand(4) + 2, after=torch.randn(len(nodes), 4), other=torch.zeros(4),
-        method="path_patch", metric="logit_diff", provenance=PROVENANCE, passes=2.0, options={"convention": "all_frozen"},
+        method="path_patch", metric="logit_diff", provenance=PROVENANCE, passes=2.0,
+        options={"convention": "all_frozen"},
     )  # fmt: skip
     return replace(found, **changes)
 

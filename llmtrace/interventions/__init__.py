@@ -1,10 +1,15 @@
-"""What if X were different: ablation and path patching, exact, per prompt."""
+"""What if X were different: patching, path patching, ablation, knockout, tracing, steering - exact, per prompt."""
 
 from llmtrace.interventions.ablation import ablate, plan_ablate
+from llmtrace.interventions.causal_tracing import causal_trace, plan_causal_trace
+from llmtrace.interventions.directions import plan_project_out, project_out
 from llmtrace.interventions.effects import Effects
+from llmtrace.interventions.engine import Plan
+from llmtrace.interventions.knockout import knock_out, plan_knock_out, plan_zero_values, zero_values
 from llmtrace.interventions.means import group_means
 from llmtrace.interventions.patching import patch, patch_sweep, plan_patch, plan_patch_sweep
 from llmtrace.interventions.path_patching import patch_paths, path_patch, plan_patch_paths, plan_path_patch
+from llmtrace.interventions.steering import Generation, generate, plan_steer, steer, steering_vector
 from llmtrace.methods import Method, Table
 
 METHODS = Table(
@@ -18,10 +23,20 @@ METHODS = Table(
     Method("patch_paths", patch_paths, "paths of several hops, ports named", "Goldowsky-Dill et al. 2023",
            "2 F, and a layer for each hop", ("corrupted",)),
     Method("ablate", ablate, "the metric without a node", "Wang et al. 2022", "about nodes / 2 F", ("corrupted",)),
+    Method("knock_out", knock_out, "positions that others no longer see, by window of layers", "Geva et al. 2023",
+           "about layers / 2 F", ()),
+    Method("zero_values", zero_values, "positions whose values are 0, by window of layers", "Mohebbi et al. 2023",
+           "about layers / 2 F", ()),
+    Method("project_out", project_out, "the residual stream without a direction or subspace", "Arditi et al. 2024",
+           "about layers / 2 F", ()),
+    Method("causal_trace", causal_trace, "one clean activation in a run whose subject is noise", "Meng et al. 2022",
+           "about samples x layers x positions / 4 F", ()),
+    Method("steer", steer, "a vector added at a place", "Turner et al. 2023", "about places / 2 F", ()),
 )  # fmt: skip
 
 __all__ = [
-    "METHODS", "Effects", "ablate", "group_means", "patch", "patch_paths", "patch_sweep", "path_patch",
-    "plan_ablate", "plan_patch", "plan_patch_paths",
-    "plan_patch_sweep", "plan_path_patch",
+    "METHODS", "Effects", "Generation", "Plan", "ablate", "causal_trace", "generate", "group_means", "knock_out",
+    "patch", "patch_paths", "patch_sweep", "path_patch", "plan_ablate", "plan_causal_trace", "plan_knock_out",
+    "plan_patch", "plan_patch_paths", "plan_patch_sweep", "plan_path_patch", "plan_project_out", "plan_steer",
+    "plan_zero_values", "project_out", "steer", "steering_vector", "zero_values",
 ]  # fmt: skip

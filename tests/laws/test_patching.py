@@ -236,7 +236,8 @@ def test_the_two_path_patchings_differ(tiny: Tiny) -> None:
     p, last = prompts(padded=True), tiny.family.n_layers - 1
     senders = slow.writers(tiny.model)
     recomputed, frozen = (
-        interventions.path_patch(tiny.model, p, senders=senders, convention=convention).after for convention in ("heads_frozen", "all_frozen")
+        interventions.path_patch(tiny.model, p, senders=senders, convention=convention).after
+        for convention in ("heads_frozen", "all_frozen")
     )
     for sender, difference in zip(senders, (recomputed - frozen).abs().amax(1), strict=True):
         last_head = isinstance(sender, Head) and sender.layer == last
