@@ -7,13 +7,12 @@ error and no other, with its exit code, and leave the folder it was given byte f
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jaxtyping
 import pytest
 import torch
 
@@ -570,15 +569,44 @@ NEED = "needs corrupted prompts that differ from the clean ones, got '{}', which
 INTERVENTIONS = {
     "unknown way to ablate": Bad(
         lambda w, p: lt.ablate(w.model, w.prompts, mode="median"), InputError,
-        "Expected mode to be one of zero, mean, resample, got 'median'; choose one.",
+        "Expected mode to be one of zero, mean, resample, value, got 'median'; choose one.",
     ),
     "unknown reference": Bad(
         lambda w, p: lt.ablate(w.model, w.prompts, reference="dirty"), InputError,
         "Expected side 'clean' or 'corrupted'",
     ),
-    "a node by its name": Bad(
-        lambda w, p: lt.ablate(w.model, w.prompts, ["2.2"]), InputError,
-        "Expected a list of nodes to ablate (Head, Mlp), got the text '2.2'; parse_node('2.2') makes a node of it.",
+    "a node without a list": Bad(
+        lambda w, p: lt.ablate(w.model, w.prompts, "2.2"), InputError,
+        "Expected a list of nodes to ablate, got '2.2' alone; put it in a list: [Head(9, 6)].",
+    ),
+    "an edge that leads backwards": Bad(
+        lambda w, p: lt.ablate(w.model, w.prompts, ["a2.h2->a1.h0<q>"]), InputError,
+        "a2.h2->a1.h0<q> is not an edge of this model: a1.h0<q> reads before a2.h2 writes.",
+    ),
+    "a value for another mode": Bad(
+        lambda w, p: lt.ablate(w.model, w.prompts, ["2.2"], value=torch.zeros(16)), InputError,
+        "Expected value= with mode='value' and only there, got mode='mean'; say both or neither.",
+    ),
+    "an unknown mean": Bad(
+        lambda w, p: lt.ablate(w.model, w.prompts, over="prompt"), InputError,
+        "Expected over to be one of group, position, global, got 'prompt'; choose one.",
+    ),
+    "memory in words": Bad(
+        lambda w, p: lt.ablate(w.model, w.prompts, memory="plenty"), InputError,
+        "Expected memory as bytes, 'auto' or a size such as '512MB', got 'plenty'.",
+    ),
+    "memory for nobody": Bad(
+        lambda w, p: lt.patch_sweep(w.model, w.prompts, memory=1000), LimitError,
+        "Expected room for one prompt, which takes",
+    ),
+    "partial results in a folder": Bad(
+        lambda w, p: lt.patch_sweep(w.model, w.prompts, resume=p), InputError,
+        "is a folder; add a file name.",
+    ),
+    "partial results of nobody": Bad(
+        lambda w, p: lt.patch_sweep(w.model, w.prompts, resume=p / "notes.txt"), FileFormatError,
+        "'notes.txt' holds no partial results",
+        given=lambda w, p: (p / "notes.txt").write_text("mine"),
     ),
     "a name that is no node": Bad(
         lambda w, p: lt.parse_node("head 2"), InputError,
@@ -590,15 +618,15 @@ INTERVENTIONS = {
     ),
     "no node": Bad(
         lambda w, p: lt.ablate(w.model, w.prompts, []), InputError,
-        "got none; name one, or leave the argument out for all of them.",
+        "Expected a list of nodes to ablate, got none; leave nodes out for all heads and MLPs.",
     ),
     "a node of a larger model": Bad(
         lambda w, p: lt.ablate(w.model, w.prompts, [Head(9, 6)]), InputError,
         "a9.h6 is not in this model, which has layers 0-3, heads 0-7 and key-value heads 0-7; name one of these.",
     ),
-    "the input, ablated": Bad(
-        lambda w, p: lt.ablate(w.model, w.prompts, [Embed()]), InputError,
-        "to ablate (Head, Mlp), got input (Embed); take",
+    "the logits, ablated": Bad(
+        lambda w, p: lt.ablate(w.model, w.prompts, [Logits()]), InputError,
+        "Expected a head, an MLP, a neuron, 'input' or a site such as 'a9.h6<q>' or 'resid_pre.5', got Logits().",
     ),
     "an MLP of an attention-only model": Bad(
         lambda w, p: lt.ablate(w.attention_only, w.texts, [Mlp(0)]), InputError,
@@ -830,14 +858,6 @@ TABLE = {
 @pytest.fixture(scope="module")
 def world() -> World:
     return World()
-
-
-@pytest.fixture
-def as_users_run() -> Iterator[None]:
-    """Without the annotations' checks, which would refuse first and which only tests have."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def contents(folder: Path) -> dict[Path, bytes | None]:

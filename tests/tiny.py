@@ -182,6 +182,26 @@ GEMMA2 = Family(
     gated=True, rotary=True, kv_heads=KV_HEADS, post_norm=True, soft_cap=True,
 )  # fmt: skip
 
+# other kinds of attention and of positions: ALiBi with a norm after the embedding, a local window that is shorter than
+# the prompts, a sliding window, a norm of queries and keys
+BLOOM = Family("bloom", hugging_face("Bloom", hidden_size=WIDTH, n_layer=LAYERS, n_head=HEADS), "LN", value_bias=True)
+GPT_NEO = Family(
+    "gpt-neo",
+    hugging_face(
+        "GPTNeo", hidden_size=WIDTH, num_layers=LAYERS, num_heads=HEADS, intermediate_size=HIDDEN, window_size=3,
+        max_position_embeddings=CONTEXT, attention_types=[[["global", "local"], LAYERS // 2]],
+    ),
+    "LN",
+)  # fmt: skip
+MISTRAL = Family(
+    "mistral", hugging_face("Mistral", **LLAMA_SHAPE, **GROUPED, sliding_window=3, head_dim=WIDTH // HEADS), "RMS",
+    gated=True, rotary=True, kv_heads=KV_HEADS,
+)  # fmt: skip
+QWEN3 = Family(
+    "qwen3", hugging_face("Qwen3", **LLAMA_SHAPE, **GROUPED, head_dim=WIDTH // HEADS), "RMS",
+    gated=True, rotary=True, kv_heads=KV_HEADS,
+)  # fmt: skip
+
 FAMILIES = (GPT2, LLAMA, QWEN2, NEOX, GPTJ, PLAIN, ATTN_ONLY)
 BACKENDS = ("hooked", "bridge") if HOOKED_EXISTS else ("bridge",)
 # Processed and raw weights differ most for LayerNorm with everything in it and for RMSNorm with groups: both of those
@@ -205,6 +225,8 @@ def tinies(kinds: Iterable[tuple[Family, bool]], second: Iterable[tuple[Family, 
 
 ALL = tinies(KINDS, SECOND)
 POST_NORM = tinies([(GEMMA2, True)], [(GEMMA2, True)])
+# for laws of whatever depends on the kind of attention
+WIDE = tinies([(BLOOM, True), (GPT_NEO, True), (MISTRAL, True), (QWEN3, True)], [(QWEN3, False)])
 # for laws that compare processed with raw weights of one family
 PROCESSED = tinies([(family, True) for family in (GPT2, LLAMA, QWEN2, NEOX, GPTJ)], [(GPT2, True), (LLAMA, True)])
 

@@ -63,7 +63,7 @@ def at_once(room: int, each: int, most: int, what: str, *, asked: Memory) -> int
     return max(1, min(most, room // max(1, each)))
 
 
-def size(amount: float) -> str:
+def size(amount: int) -> str:
     """`1.5 GB`."""
     for unit, step in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if amount >= step:

@@ -98,7 +98,7 @@ class Sweep:
     direct: bool = False
     runs: Runs | None = None  # the kept runs, where somebody has them already
     memory: Memory = "auto"
-    label: str = "intervening"
+    label: str = "intervening"  # of the progress bar; none where the sweep is a step of something longer
 
     @property
     def plan(self) -> Plan:
@@ -137,7 +137,8 @@ class Sweep:
         with partial_results(resume, "" if resume is None else self._fingerprint, after) as partial:
             batches = self.prompts.batches(self._prompts_at_once)
             steps = self._steps(batches, means, partial, out)
-            for _ in track(steps, self.label, total=len(batches) * len(self._chunks)):
+            shown = track(steps, self.label, total=len(batches) * len(self._chunks)) if self.label else steps
+            for _ in shown:
                 pass
             return replace(out, after=partial.values)
 

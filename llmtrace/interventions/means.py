@@ -93,14 +93,24 @@ def _divided(total: Tensor, count: Tensor) -> Tensor:
 
 
 def _rows(prompts: PromptSet, reference: PromptSet, mean: Mean) -> Int[Tensor, " batch"]:
-    """Which row of the reference's table each prompt takes: its group, by name."""
-    if mean.over != "group":
+    """Which row of the reference's table each prompt takes: its group, by name.
+
+    Refuses a reference without prompts of that group, or without one that is as long.
+    """
+    if mean.over == "global":
         return torch.zeros(len(prompts), dtype=torch.long)
-    row = {name: index for index, name in enumerate(reference.group_names)}
-    names = [prompts.group_names[group] for group in prompts.groups.tolist()]
-    if missing := [name for name in names if name not in row]:
-        raise InputError(
-            f"Expected reference prompts of the group {missing[0]!r}, got none; make them from the same templates, or "
-            "take the mean over='global'."
-        )
-    return torch.tensor([row[name] for name in names])
+    longest: dict[str, int] = {}
+    for group, length in zip(reference.groups.tolist(), reference.lengths.tolist(), strict=True):
+        name = reference.group_names[group] if mean.over == "group" else "all"
+        longest[name] = max(length, longest.get(name, 0))
+    names = [prompts.group_names[group] if mean.over == "group" else "all" for group in prompts.groups.tolist()]
+    for name, length in zip(names, prompts.lengths.tolist(), strict=True):
+        if longest.get(name, 0) < length:
+            which = f"of the group {name!r} " if mean.over == "group" else ""
+            raise InputError(
+                f"Expected reference prompts {which}that are {length} tokens long, got none; make them from the same "
+                "templates, or take the mean over='global'."
+            )
+    if mean.over == "position":
+        return torch.zeros(len(prompts), dtype=torch.long)
+    return torch.tensor([reference.group_names.index(name) for name in names])

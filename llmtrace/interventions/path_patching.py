@@ -294,7 +294,7 @@ class PathPatching:
             base, away = base_and_other(prompts, self.direction)
             sweep = Sweep(
                 self.model, prompts, self.metric[rows], variants, base, away, runs=runs, memory=self.memory,
-                label="from the receivers on",
+                label="",
             )  # fmt: skip
             values[inside] = sweep.run().after
         return values

@@ -31,7 +31,8 @@ class Reach:
     @property
     def width(self) -> int:
         """How many positions need to be run."""
-        return int(self.read.max()) + 1 if self.causal else self.base.shape[1]
+        length = self.base.shape[1]
+        return min(int(self.read.max()) + 1, length) if self.causal else length
 
     def places(self, change: Change | EdgeChange) -> PositionMask:
         """The places of a change that can have an effect."""

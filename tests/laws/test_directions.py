@@ -163,7 +163,7 @@ def test_a_steered_generation_says_something_else(english) -> None:
 def test_what_cannot_be_steered_is_refused(english) -> None:
     p, vector = ioi(english, 2, seed=0), torch.zeros(english.cfg.d_model)
     for call, error, sentence in (
-        (lambda: interventions.steer(english, p, vector[:3], at="resid_pre.0"), InputError, "for resid_pre.0, got [3]."),
+        (lambda: interventions.steer(english, p, vector[:3], at="resid_pre.0"), InputError, "resid_pre.0, got [3]."),
         (lambda: interventions.steer(english, p, vector, at="a0.h0<pattern>"), InputError, "or one head to steer, got"),
         (lambda: interventions.generate(english, p.texts[0], vector=vector), InputError, "say both or neither."),
         (lambda: interventions.generate(english, p.texts[0], max_new_tokens=9999), LimitError, "ask for fewer."),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace as changed
 from typing import Any
 
-import jaxtyping
 import pytest
 import slow_twins as slow
 import torch
@@ -352,14 +351,6 @@ REFUSED: dict[str, tuple[Callable[[Any, PromptSet], object], str]] = {
         "Expected direction 'denoising' or 'noising', got 'sideways'; choose one.",
     ),
 }
-
-
-@pytest.fixture
-def as_users_run() -> Iterator[None]:
-    """Without the annotations' checks, which only tests have."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -1,0 +1,289 @@
+"""Activation patching against its definition: full passes on whole prompts in which one activation is replaced."""
+
+from __future__ import annotations
+
+from dataclasses import replace as changed
+from typing import Any
+
+import pytest
+import torch
+from slow_twins import metric_of_run, read
+from tiny import (
+    ALL,
+    FIRST_DIFFERENCE,
+    POST_NORM,
+    WIDE,
+    Tiny,
+    close,
+    has_mlp,
+    one_of_each,
+    over,
+    patterns_are_live,
+    prompts,
+    sequential,
+)
+
+from llmtrace import interventions, models
+from llmtrace.errors import InputError, NotFoundError, UnsupportedError
+from llmtrace.interventions.places import ATTENTION, OF_HEAD, OF_KV_HEAD, OF_LAYER
+from llmtrace.nodes import Head, KvHead, Mlp, Neuron, Site
+from llmtrace.prompts import PromptSet
+from llmtrace.signals.sites import site_name
+
+EVERYWHERE = [*ALL, *POST_NORM, *WIDE]
+
+
+def sides(p: PromptSet, direction: str) -> tuple[torch.Tensor, torch.Tensor]:
+    return (p.corrupted, p.clean) if direction == "denoising" else (p.clean, p.corrupted)
+
+
+def patched(model: Any, p: PromptSet, sites: list[Site], direction: str) -> torch.Tensor:
+    """One whole pass; every entry of every site is copied by itself."""
+    base, other = sides(p, direction)
+    taken = read(model, other, {site_name(site.kind, site.layer) for site in sites})
+
+    def put(site: Site):
+        name = site_name(site.kind, site.layer)
+
+        def change(value: torch.Tensor) -> torch.Tensor:
+            value = value.clone()
+            for i in range(len(p)):
+                at = [int(p.position(place)[i]) for place in site.at] or range(int(p.lengths[i]))
+                keys = [int(p.position(place)[i]) for place in site.keys] or slice(None)
+                for pos in at:
+                    head = slice(None) if site.index is None else site.index
+                    if site.kind in ATTENTION:
+                        value[i, head, pos, keys] = taken[name][i, head, pos, keys]
+                    elif site.index is None:
+                        value[i, pos] = taken[name][i, pos]
+                    else:
+                        value[i, pos, head] = taken[name][i, pos, head]
+            return value
+
+        return name, change
+
+    return metric_of_run(model, p, [put(site) for site in sites], tokens=base)
+
+
+def kinds_of(tiny: Tiny) -> list[str]:
+    found = ["resid_pre", "attn_out", *OF_HEAD[:2], *OF_KV_HEAD]
+    found += ["pattern"] if patterns_are_live(tiny) else []
+    found += ["mlp_out", "mlp_post"] if has_mlp(tiny) else []
+    on_the_way = tiny.backend == "hooked"  # a bridge adds its own residual stream after attention
+    return found + (["resid_mid"] if has_mlp(tiny) and sequential(tiny) and on_the_way else [])
+
+
+def place(tiny: Tiny, kind: str, layer: int) -> int | Head | KvHead | Neuron:
+    if kind in OF_LAYER:
+        return layer
+    if kind == "mlp_post":
+        return Neuron(layer, 3)
+    grouped = kind in OF_KV_HEAD and tiny.family.kv_heads < tiny.family.n_heads
+    return KvHead(layer, 1) if grouped else Head(layer, 1)
+
+
+@over(one_of_each, among=EVERYWHERE)
+@pytest.mark.parametrize("direction", ["denoising", "noising"])
+def test_every_kind_equals_its_slow_twin(tiny: Tiny, direction: str) -> None:
+    """Everywhere, at a named position, at several; first and last layer; two lengths of prompts."""
+    p, rows = prompts(padded=True), []
+    for kind in kinds_of(tiny):
+        for layer, at in ((0, ()), (tiny.family.n_layers - 1, ("MID",)), (0, ("MID", "END", 2))):
+            rows.append([Site(kind, place(tiny, kind, layer), at)])
+    rows.append([Site("resid_post", 0, ("MID",))])
+    effects = interventions.patch(tiny.model, p, rows, direction=direction)
+    for i, sites in enumerate(rows):
+        close(effects.after[i], patched(tiny.model, p, sites, direction), 10 * tiny.atol)
+    assert effects.other is not None
+    close(effects.other, metric_of_run(tiny.model, p, tokens=sides(p, direction)[1]), tiny.atol)
+    close(effects.before, metric_of_run(tiny.model, p, tokens=sides(p, direction)[0]), tiny.atol)
+
+
+@over(one_of_each, among=[*ALL, *WIDE])
+def test_places_patched_together_are_one_run(tiny: Tiny) -> None:
+    """Law 16: (q, k) = pattern, (q, k, v) = z, and (pattern, v) = z where patterns are live."""
+    p, layer = prompts(), tiny.family.n_layers - 1
+    together = {
+        "z": [Site("z", layer)],
+        "qkv": [Site(kind, layer) for kind in "qkv"],
+        "qk": [Site(kind, layer) for kind in "qk"],
+    }
+    if patterns_are_live(tiny):
+        together |= {"pattern": [Site("pattern", layer)], "pattern v": [Site("pattern", layer), Site("v", layer)]}
+    effects = interventions.patch(tiny.model, p, list(together.values()))
+    after = dict(zip(together, effects.after, strict=True))
+    close(after["qkv"], after["z"], tiny.atol)
+    if patterns_are_live(tiny):
+        close(after["qk"], after["pattern"], tiny.atol)
+        close(after["pattern v"], after["z"], tiny.atol)
+    assert (after["qk"] - after["z"]).abs().max() > 1e-4
+
+
+@over(one_of_each, among=[*ALL, *POST_NORM])
+def test_the_whole_stream_is_the_other_run(tiny: Tiny) -> None:
+    """Law 15 and 20: all positions of resid_pre of any layer, or of what leaves the last: normalised 1."""
+    effects = interventions.patch_sweep(tiny.model, prompts(), ("resid_pre", "resid_post"), by="layer")
+    assert effects.other is not None
+    close(effects.after, effects.other.expand_as(effects.after), 10 * tiny.atol)
+    close(effects.normalised(), torch.ones(len(effects.nodes)), 1e-3)
+
+
+@over(one_of_each)
+def test_sweeps_name_every_place_once(tiny: Tiny) -> None:
+    """layer x position, layer x head, layer x head x position, and attention by query and key."""
+    p, arch = prompts(), models.describe(tiny.model)
+    n, width = arch.n_layers, p.clean.shape[1]
+    stream = interventions.patch_sweep(tiny.model, p, "attn_out")
+    assert [nodes[0] for nodes in stream.nodes] == [
+        Site("attn_out", la, (at,)) for la in range(n) for at in range(width)
+    ]
+    values = interventions.patch_sweep(tiny.model, p, "v")
+    assert len(values.nodes) == n * arch.n_kv_heads
+    z = interventions.patch_sweep(tiny.model, p, "z", by="head and position", layers=[1], positions=["MID", "END"])
+    assert [str(nodes[0]) for nodes in z.nodes[:3]] == ["a1.h0@MID", "a1.h0@END", "a1.h1@MID"]
+    for i in (0, 3):
+        close(z.after[i], patched(tiny.model, p, list(z.nodes[i]), "denoising"), tiny.atol)
+    if patterns_are_live(tiny):
+        entries = interventions.patch_sweep(
+            tiny.model, p, "pattern", by="query and key", layers=[1], positions=["MID", "END"]
+        )  # fmt: skip
+        assert len(entries.nodes) == arch.n_heads * 4
+        assert str(entries.nodes[2][0]) == "a1.h0<pattern>@END<-MID"
+        for i in (2, 3):
+            close(entries.after[i], patched(tiny.model, p, list(entries.nodes[i]), "denoising"), tiny.atol)
+
+
+@over(one_of_each)
+def test_patching_a_run_with_itself_changes_nothing(tiny: Tiny) -> None:
+    """Law 14, where the two runs are the same on some prompts."""
+    p = prompts()
+    same = changed(p, corrupted=torch.cat([p.clean[:4], p.corrupted[4:]]))
+    effects = interventions.patch_sweep(tiny.model, same, ("resid_pre", "z"))
+    assert torch.equal(effects.change[:, :4], torch.zeros_like(effects.change[:, :4])), "not nearly: exactly nothing"
+    assert effects.change[:, 4].abs().max() > 1e-3
+
+
+@over(one_of_each)
+def test_what_comes_before_the_first_difference_is_not_run(tiny: Tiny) -> None:
+    """Law 17: the effect is 0, not nearly 0, and the plan knows it. The same after the position that is read."""
+    p = prompts(padded=True)
+    positions = list(range(5))
+    planned = interventions.plan_patch_sweep(tiny.model, p, "resid_pre", positions=positions)
+    assert planned.plan.without_effect == FIRST_DIFFERENCE * tiny.family.n_layers
+    effects = planned.run()
+    by_position = effects.change.view(tiny.family.n_layers, len(positions), -1)
+    assert torch.equal(by_position[:, :FIRST_DIFFERENCE], torch.zeros_like(by_position[:, :FIRST_DIFFERENCE]))
+    assert by_position[:, FIRST_DIFFERENCE].abs().min() > 1e-6
+    early = p.metric()
+    early = changed(early, positions=torch.full_like(early.positions, 3))
+    late = interventions.plan_patch(tiny.model, p, ["resid_pre.0@4", "resid_pre.0@3"], metric=early)
+    assert late.plan.without_effect == 1
+    assert torch.equal(late.run().change[0], torch.zeros(len(p), dtype=late.run().change.dtype))
+
+
+def test_noising_is_denoising_of_the_prompts_exchanged() -> None:
+    p = prompts(padded=True)
+    other = changed(p, clean=p.corrupted, corrupted=p.clean)
+    ours = interventions.patch_sweep(ALL[0].model, p, "z", direction="noising")
+    theirs = interventions.patch_sweep(ALL[0].model, other, "z", direction="denoising")
+    assert torch.equal(ours.after, theirs.after) and torch.equal(ours.before, theirs.before)
+
+
+@over(one_of_each)
+def test_prompts_do_not_see_each_other(tiny: Tiny) -> None:
+    """Laws 21 and 46: a permuted batch gives permuted effects, one prompt at a time the same ones."""
+    p, order = prompts(padded=True), [4, 2, 0, 3, 1]
+    places = ["a1.h1", "resid_pre.1@MID", "a0.h0<q>@END"]
+    whole = interventions.patch(tiny.model, p, places).after
+    close(interventions.patch(tiny.model, p[order], places).after, whole[:, order], 10 * tiny.atol)
+    close(interventions.patch(tiny.model, p[3], places).after[:, 0], whole[:, 3], 10 * tiny.atol)
+
+
+@over(one_of_each)
+def test_memory_changes_no_number(tiny: Tiny) -> None:
+    """Little memory splits variants, and then prompts."""
+    p = prompts(padded=True)
+    what = ("resid_pre", "z", "v")
+    large, small = (
+        interventions.plan_patch_sweep(tiny.model, p, what, positions=["MID", "END"], memory=memory)
+        for memory in ("auto", "70kB")
+    )
+    assert small.plan.prompts_at_once < large.plan.prompts_at_once == len(p)
+    assert small.plan.bytes < large.plan.bytes
+    close(small.run().after, large.run().after, 10 * tiny.atol)
+
+
+@over(lambda tiny: not patterns_are_live(tiny))
+def test_dead_activations_are_refused(tiny: Tiny) -> None:
+    """On a bridge whose module goes on with its own pattern a patch would have no effect, silently."""
+    with pytest.raises(UnsupportedError, match="hook_pattern changes nothing in this TransformerBridge"):
+        interventions.patch_sweep(tiny.model, prompts(), "pattern")
+
+
+@over(lambda tiny: tiny.backend == "bridge", has_mlp, sequential)
+def test_a_stream_beside_the_model_is_refused(tiny: Tiny) -> None:
+    """What a bridge shows between attention and MLP is either what its model goes on with, or it is refused."""
+    try:
+        effects = interventions.patch(tiny.model, prompts(), ["resid_mid.0"])
+    except UnsupportedError as error:
+        assert "hook_resid_mid changes nothing" in str(error)
+    else:
+        close(effects.after[0], patched(tiny.model, prompts(), [Site("resid_mid", 0)], "denoising"), tiny.atol)
+        assert effects.change.abs().max() > 1e-4
+
+
+REFUSED = {
+    "no place": (["9"], InputError, "Expected a node such as 'a9.h6'"),
+    "no such head": (["9.6"], InputError, "is not in this model, which has layers 0-1, heads 0-3"),
+    "no such layer": (["resid_pre.7"], InputError, "resid_pre.7 is not in this model, which has layers 0-1"),
+    "no such kind": (["nonsense.1"], NotFoundError, "Expected a kind of activation, one of resid_pre,"),
+    "no such position": (
+        ["0.1@S2"],
+        NotFoundError,
+        "Expected a named position, one of END, MID, or an index; got 'S2'.",
+    ),
+    "beyond": (["0.1@9"], InputError, "Expected a position inside every prompt"),
+    "positions twice": ([("0.1@END", "MID")], InputError, "Expected positions once, got a0.h1@END and 'MID'"),
+    "no list": ("0.1", InputError, "Expected a list of places to patch, got '0.1'"),
+    "nothing together": ([[]], InputError, "Expected at least one place in every intervention"),
+    "a neuron's kind": ([Site("z", Neuron(0, 1))], InputError, "z is an activation of a Head, got m0.n1"),
+    "logits": (["logits"], InputError, "Expected a head, an MLP, a neuron, 'input' or a site"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_place_is_refused(name: str, as_users_run: None) -> None:
+    places, error, sentence = REFUSED[name]
+    with pytest.raises(error) as raised:
+        interventions.plan_patch(ALL[0].model, prompts(), places)
+    assert sentence in str(raised.value), str(raised.value)
+
+
+def test_sweeps_that_mean_nothing_are_refused(as_users_run: None) -> None:
+    p, model = prompts(padded=True), ALL[0].model
+    for options, error, sentence in (
+        (
+            {"what": "resid_pre", "by": "head"},
+            InputError,
+            "Expected resid_pre by one of position, layer, got by='head'",
+        ),
+        ({"what": []}, InputError, "Expected a kind of activation, one of"),
+        ({"what": "z", "positions": []}, InputError, "Expected at least one position, got none"),
+        ({"what": "z", "direction": "up"}, InputError, "Expected direction 'denoising' or 'noising', got 'up'"),
+    ):
+        with pytest.raises(error) as raised:
+            interventions.plan_patch_sweep(model, p, **options)  # type: ignore[arg-type]
+        assert sentence in str(raised.value), str(raised.value)
+    named = interventions.plan_patch_sweep(model, p, "resid_pre")
+    assert [str(nodes[0]) for nodes in named.nodes[:2]] == ["resid_pre.0@MID", "resid_pre.0@END"], "lengths differ"
+    unnamed = changed(p, positions={"END": p.positions["END"]})
+    with pytest.raises(UnsupportedError, match="share no token positions, and none but END is named"):
+        interventions.plan_patch_sweep(model, unnamed, "resid_pre")
+
+
+def test_mlps_and_input_are_places_too() -> None:
+    p = prompts()
+    effects = interventions.patch(ALL[0].model, p, [Mlp(0), "input", "m0.n3"])
+    assert effects.labels == ("MLP 0", "input", "m0.n3")
+    assert effects.other is not None
+    close(effects.after[1], effects.other, 1e-9)
