@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+import typing
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -25,7 +26,7 @@ from llmtrace.cli.run import RESULT
 from llmtrace.errors import Cancelled, InputError
 
 Result = Any  # typer keeps the class of its runner's results to itself
-COMMANDS = ("demo", "models", "trace", "influence", "ablate", "paths", "discover", "evaluate")
+COMMANDS = ("demo", "models", "trace", "influence", "patch", "ablate", "paths", "discover", "evaluate")
 TINY = "tiny-english"
 
 
@@ -84,7 +85,12 @@ def test_the_names_in_help_texts_are_those_of_the_tables() -> None:
     assert list(options.CORRUPTIONS) == list(prompts.CORRUPTIONS)
     assert list(options.DISCOVERY) == list(circuits.METHODS)
     assert set(options.SELECTIONS) == set(circuits.SELECTIONS)
-    assert options.MODES == interventions.ablation.MODES
+    assert (*options.MODES, "value") == interventions.ablation.MODES
+    assert options.OVERS == interventions.ablation.OVERS
+    assert options.CONVENTIONS == interventions.path_patching.CONVENTIONS
+    assert options.KINDS == interventions.places.KINDS
+    assert typing.get_args(interventions.patching.By) == options.SPLITS
+    assert typing.get_args(interventions.patching.Direction) == options.DIRECTIONS
     assert list(EMBEDDED) == models.embedded_names()
 
 
@@ -114,12 +120,20 @@ JSON_CALLS: dict[str, tuple[str, ...]] = {
     **{f"ablate {mode}": ("ablate", TINY, "--mode", mode, "--nodes", "2.2,m3", *SMALL) for mode in options.MODES},
     "ablate together": ("ablate", TINY, "--nodes", "2.2,m3", "--together", "--metric", "kl", *SMALL),
     "ablate all": ("ablate", TINY, "--task", "greater_than", *SMALL),
+    "ablate neurons and edges": ("ablate", TINY, "--nodes", "m2.n5,a2.h2->a3.h2<k>", "--over", "global", *SMALL),
+    "ablate at a place": ("ablate", TINY, "--nodes", "2.2", "--positions", "S2", "--reference", "clean", *SMALL),
+    "patch": ("patch", TINY, *SMALL),
+    "patch heads": ("patch", TINY, "--what", "z,k", "--by", "head and position", "--positions", "S2,END", *SMALL),
+    "patch places": ("patch", TINY, "--nodes", "3.2@END;a3.h2<k>@S2,m2@S2", "--direction", "noising", *SMALL),
     "paths": ("paths", TINY, "--task", "induction", *SMALL),
+    "paths to keys": ("paths", TINY, "--receivers", "a3.h2<k>,a3.h7<q>", "--positions", "S2", *SMALL),
+    "paths of edges": ("paths", TINY, "--receivers", "a3.h2<k>,logits", "--convention", "edges", *SMALL),
+    "paths by name": ("paths", TINY, "--path", "m0 -> a2.h2<v> -> a3.h2<k> -> logits", *SMALL),
     "paths frozen": (
         "paths",
         TINY,
-        "--mlps",
-        "frozen",
+        "--convention",
+        "all_frozen",
         "--senders",
         "3.2,m3,input",
         "--corruption",
@@ -228,6 +242,42 @@ def test_what_to_try_next_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert line[line.index("-n") + 1] == "4" and line[line.index("--dtype") + 1] == "float64"
 
 
+@pytest.mark.parametrize("command", ["patch", "ablate", "paths"])
+def test_a_dry_run_says_what_it_would_take_and_runs_nothing(
+    command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for module in ("kept", "engine", "held"):
+        monkeypatch.setattr(f"llmtrace.interventions.{module}.keep_base", lambda *_: pytest.fail("the model was run"))
+    said = run(command, TINY, "--dry-run", *SMALL).stdout
+    assert "interventions" in said and "forward passes" in said and "Nothing was run" in said and "Try next" not in said
+    found = document(run(command, TINY, "--dry-run", "--json", *SMALL))
+    assert found["rows"] == [] and found["summary"]["dry_run"] is True and found["summary"]["passes"] > 2
+    assert set(found["summary"]) == {"dry_run", "interventions", "without_effect", "passes", "bytes", "prompts_at_once"}
+
+
+def test_a_stopped_sweep_says_where_its_results_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And the same command goes on from there."""
+    from llmtrace.interventions.engine import Sweep
+
+    partial, plain, ran = tmp_path / "partial", Sweep._run, []
+
+    def interrupted(self: Any, chunk: Any, *rest: Any) -> Any:
+        ran.append(chunk)
+        if len(ran) == 2:
+            raise KeyboardInterrupt
+        return plain(self, chunk, *rest)
+
+    monkeypatch.setattr(Sweep, "_run", interrupted)
+    line = ("patch", TINY, "--what", "z", "--resume", partial, *SMALL)
+    stopped = run(*line)
+    assert stopped.exit_code == 130 and "the same command goes on from there" in stopped.stderr and partial.is_file()
+    done = document(run(*line, "--json"))
+    assert len(done["rows"]) == 32 and not partial.exists()
+    ran.clear()
+    without = run("patch", TINY, "--what", "z", *SMALL)
+    assert without.exit_code == 130 and "nothing was written" in without.stderr
+
+
 def test_what_was_asked_is_asked_again() -> None:
     asked = Asked("ioi", 4, "names", seed=2)
     assert asked.flags() == " --task ioi -n 4 --corruption names --seed 2"
@@ -239,7 +289,8 @@ def test_lists_of_numbers_places_and_nodes() -> None:
     assert options.numbers("--layers", "0,2-4") == [0, 2, 3, 4] and options.numbers("--layers", None) is None
     assert options.places("--positions", "END, S2,-1") == ["END", "S2", -1]
     assert options.nodes("--nodes", "9.6,m3") == [lt.Head(9, 6), lt.Mlp(3)]
-    for read in (options.numbers, options.places, options.nodes, options.words):
+    assert options.interventions("--nodes", "2.2@END, m3;a3.h2<k>") == [["2.2@END", "m3"], ["a3.h2<k>"]]
+    for read in (options.numbers, options.places, options.nodes, options.words, options.interventions):
         with pytest.raises(InputError, match=r"--list"):
             read("--list", " , ")
 
@@ -251,7 +302,18 @@ ERRORS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "node": (("ablate", TINY, "--nodes", "foo"), 2, "Expected a node such as"),
     "head that is not there": (("paths", TINY, "--senders", "9.9"), 2, "layers 0-3"),
     "mode": (("ablate", TINY, "--mode", "half"), 2, "zero, mean, resample"),
-    "mlps": (("paths", TINY, "--mlps", "gone"), 2, "recomputed, frozen"),
+    "convention": (("paths", TINY, "--convention", "gone"), 2, "heads_frozen, all_frozen, edges"),
+    "convention of a path": (("paths", TINY, "--path", "2.2->logits", "--convention", "edges"), 2, "all_frozen; got"),
+    "two kinds of paths": (("paths", TINY, "--path", "2.2->logits", "--senders", "2.2"), 2, "a path names its own"),
+    "a path backwards": (("paths", TINY, "--path", "a2.h2 -> a1.h1<q>"), 2, "leads forwards"),
+    "port": (("paths", TINY, "--receivers", "a9.h9<q>"), 2, "layers 0-3"),
+    "kind to patch": (("patch", TINY, "--what", "resid"), 2, "'resid'"),
+    "two kinds of patches": (("patch", TINY, "--nodes", "2.2", "--what", "z"), 2, "got both; leave one out."),
+    "direction": (("patch", TINY, "--direction", "up"), 2, "denoising, noising"),
+    "split": (("patch", TINY, "--by", "prompt"), 2, "query and key"),
+    "a place's position": (("patch", TINY, "--nodes", "2.2@S9"), 3, "'S9'"),
+    "memory": (("ablate", TINY, "--memory", "much"), 2, "'512MB'"),
+    "too little memory": (("ablate", TINY, "--memory", "9kB"), 4, "allow more"),
     "ablation": (("evaluate", TINY, "c.json", "--ablation", "half"), 2, "resample, zero, mean"),
     "side": (("trace", TINY, "--side", "left"), 2, "clean, corrupted"),
     "device": (("paths", TINY, "--device", "toaster"), 2, "'toaster'"),

@@ -238,7 +238,7 @@ def test_means_are_taken_over_what_was_asked(model, prompts):
     assert held_out.options["reference"] == "ioi" and (held_out.after - own.after).abs().max() > 1e-3
     others = ioi(model, 32, seed=0)
     others = others[others.groups > 1]  # other templates: the names of the groups are still those of the whole set
-    with pytest.raises(InputError, match="Expected reference prompts of the group .* tokens long, got none"):
+    with pytest.raises(InputError, match=r"Expected reference prompts of the group .* tokens long, got none"):
         ablate(model, prompts, [head], reference=others)
     assert ablate(model, prompts, [head], reference=others, over="global").change.abs().max() > 1e-3
 

@@ -6,25 +6,32 @@ from typing import Annotated
 
 import typer
 
-from llmtrace.cli.effects import finish_effects
+from llmtrace.cli.effects import carry_out
 from llmtrace.cli.options import (
     MODES,
+    OVERS,
+    SIDES,
     Corruption,
     Device,
+    DryRun,
     Dtype,
     File,
     Json,
+    Memory,
     MetricName,
     N,
     Out,
     Overwrite,
+    Positions,
+    Resume,
     Seed,
     Source,
     Task,
     Top,
     choice,
-    nodes as parse_nodes,
     one_of,
+    places,
+    words,
 )
 from llmtrace.cli.prompts import Asked
 from llmtrace.cli.run import Run
@@ -33,17 +40,32 @@ from llmtrace.cli.run import Run
 def ablate(
     model: Source,
     mode: Annotated[str, typer.Option("--mode", metavar=one_of(MODES), help="What takes the node's place.")] = "mean",
+    over: Annotated[
+        str,
+        typer.Option("--over", metavar=one_of(OVERS), help="What a mean is taken over: prompts of one template, ..."),
+    ] = "group",
+    reference: Annotated[
+        str, typer.Option("--reference", metavar=one_of(SIDES), help="The prompts of the mean.")
+    ] = "corrupted",
     nodes: Annotated[
         str | None,
-        typer.Option("--nodes", metavar="NODES", help="Such as 9.6,m3.  [default: every head and MLP, one at a time]"),
+        typer.Option(
+            "--nodes",
+            metavar="NODES",
+            help="Such as 9.6,m3,m3.n12,a5.h5->a8.h6<v>.  [default: every head and MLP, one at a time]",
+        ),
     ] = None,
     together: Annotated[bool, typer.Option("--together", help="All nodes at once instead of one at a time.")] = False,
+    positions: Positions = None,
     metric: MetricName = None,
     top: Top = 10,
     prompts: File = None,
     task: Task = None,
     n: N = None,
     corruption: Corruption = None,
+    memory: Memory = "auto",
+    resume: Resume = None,
+    dry_run: DryRun = False,
     json: Json = False,
     out: Out = None,
     overwrite: Overwrite = False,
@@ -51,24 +73,36 @@ def ablate(
     dtype: Dtype = "float32",
     seed: Seed = 0,
 ) -> None:
-    """Remove heads and MLPs: what is lost?
+    """Remove heads, MLPs, neurons or edges: what is lost?
 
-    Each node in turn, or all together, becomes zero, a mean or its corrupted self; everything downstream may react.
+    Each in turn, or all together, becomes zero, a mean or its corrupted self; everything downstream may react. Beside
+    the change stands what later parts made up for (self-repair).
     """
-    options = {"mode": choice("--mode", mode, MODES), "nodes": nodes, "together": together, "metric": metric}
-    targets = parse_nodes("--nodes", nodes)
+    options = {
+        "mode": choice("--mode", mode, MODES),
+        "over": choice("--over", over, OVERS),
+        "reference": choice("--reference", reference, SIDES),
+        "nodes": nodes,
+        "together": together,
+        "positions": positions,
+        "metric": metric,
+    }
+    targets, where = words("--nodes", nodes, example="9.6,m3"), places("--positions", positions)
     run = Run(
         "ablate", model, json, out, overwrite, device, dtype, Asked(task, n, corruption, prompts, seed=seed), options
     )
     traced = run.load()
     chosen = run.prompts(traced)
 
-    from llmtrace import interventions
+    from llmtrace.interventions import plan_ablate
 
-    effects = interventions.ablate(traced, chosen, targets, mode=options["mode"], together=together, metric=metric)
-    finish_effects(
+    declared = plan_ablate(
+        traced, chosen, targets, mode=options["mode"], over=options["over"], reference=options["reference"],
+        together=together, positions=where, metric=metric, memory=memory,
+    )  # fmt: skip
+    carry_out(
         run,
-        effects,
+        declared,
         traced,
         chosen,
         top,
@@ -78,4 +112,6 @@ def ablate(
             (run.again("paths"), "which heads act on the logits directly"),
             (run.again("discover", " --out my-circuit"), "which edges between them matter"),
         ],
+        resume=resume,
+        dry_run=dry_run,
     )

@@ -13,6 +13,7 @@ from llmtrace.cli.discover import discover
 from llmtrace.cli.evaluate import evaluate
 from llmtrace.cli.influence import influence
 from llmtrace.cli.models import models
+from llmtrace.cli.patch import patch
 from llmtrace.cli.paths import paths
 from llmtrace.cli.trace import trace
 from llmtrace.errors import Cancelled, LimitError, LLMTraceError
@@ -56,7 +57,7 @@ app = typer.Typer(
     cls=Program, help=HELP, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
     pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )  # fmt: skip
-for command in (demo, models, trace, influence, ablate, paths, discover, evaluate):
+for command in (demo, models, trace, influence, patch, ablate, paths, discover, evaluate):
     app.command()(command)
 
 

@@ -5,8 +5,9 @@
     trace       llmtrace.cli.trace       ActivationRow           prompts, tokens, bytes
     influence   llmtrace.cli.influence   NodeRow, SourceRow,     method, gap (largest miss of the sum law)
                                          StageRow or TokenRow
-    ablate      llmtrace.cli.ablate      EffectRow               before, corrupted, passes
-    paths       llmtrace.cli.paths       EffectRow               before, corrupted, passes
+    patch       llmtrace.cli.patch       EffectRow               before, other, passes; of a dry run the plan
+    ablate      llmtrace.cli.ablate      EffectRow               before, other, passes; of a dry run the plan
+    paths       llmtrace.cli.paths       EffectRow               before, other, passes; of a dry run the plan
     discover    llmtrace.cli.discover    EdgeRow                 edges, edges_of_model, nodes
     evaluate    llmtrace.cli.evaluate    PromptRow               faithfulness, low, high, median, random, ...
     demo        llmtrace.cli.demo        DemoRow                 prediction, rank correlations, circuit, faithfulness
@@ -94,7 +95,8 @@ class TokenRow(Row):
 class EffectRow(Row):
     """An intervention: means over prompts, and the 95 % bootstrap interval [low, high] of the change.
 
-    share: the change as a share of the way from the clean to the corrupted run (1: all of it).
+    share         the change as a share of the way from the changed run to the other one (1: all of it)
+    self_repair   the change less the direct effect that was taken away (ablation of what is written)
     """
 
     nodes: list[str]
@@ -104,6 +106,7 @@ class EffectRow(Row):
     low: float
     high: float
     share: float | None
+    self_repair: float | None = None
 
 
 class EdgeRow(Row):
@@ -158,6 +161,7 @@ ROWS: dict[str, Any] = {
     "models": ModelRow,
     "trace": ActivationRow,
     "influence": NodeRow | SourceRow | StageRow | TokenRow,
+    "patch": EffectRow,
     "ablate": EffectRow,
     "paths": EffectRow,
     "discover": EdgeRow,

@@ -1,23 +1,72 @@
-"""What `ablate` and `paths` share: effects as rows, as a table, as a folder."""
+"""What `patch`, `paths` and `ablate` share: a plan or effects, as rows, as a table, as a folder."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from llmtrace.cli.options import UNITS
 from llmtrace.cli.prompts import described
-from llmtrace.errors import InputError
+from llmtrace.errors import Cancelled, InputError
 
 if TYPE_CHECKING:
     from llmtrace.cli.run import Run
     from llmtrace.cli.screen import Next, Screen
-    from llmtrace.interventions import Effects
+    from llmtrace.interventions import Effects, Plan
     from llmtrace.models import TraceModel
     from llmtrace.plots import Section
     from llmtrace.prompts import PromptSet
 
 
-def finish_effects(
+class Declared(Protocol):
+    """Interventions that are said and not yet made."""
+
+    @property
+    def plan(self) -> Plan: ...
+
+    def run(self, resume: Path | None = None) -> Effects: ...
+
+
+def carry_out(
+    run: Run,
+    declared: Declared,
+    model: TraceModel,
+    prompts: PromptSet,
+    top: int,
+    *,
+    heading: str,
+    meaning: str,
+    nexts: list[Next],
+    resume: Path | None,
+    dry_run: bool,
+) -> None:
+    """Say what it would take, or do it and tell."""
+    if dry_run:
+        _finish_plan(run, declared.plan, model, prompts, heading)
+        return
+    try:
+        effects = declared.run(resume)
+    except (KeyboardInterrupt, Cancelled) as stopped:
+        if resume is None or not resume.exists():
+            raise
+        raise Cancelled(
+            f"Interrupted; what was done is in {str(resume)!r}: the same command goes on from there."
+        ) from stopped
+    _finish_effects(run, effects, model, prompts, top, heading=heading, meaning=meaning, nexts=nexts)
+
+
+def _finish_plan(run: Run, plan: Plan, model: TraceModel, prompts: PromptSet, heading: str) -> None:
+    def show(screen: Screen) -> list[Next]:
+        screen.say(f"{heading} of {run.source}, {described(prompts)}")
+        screen.say(f"{plan}.")
+        screen.say("Nothing was run; leave --dry-run out to run it.")
+        return []
+
+    run.finish([], show=show, model=model, prompts=prompts, summary={"dry_run": True, **asdict(plan)})
+
+
+def _finish_effects(
     run: Run,
     effects: Effects,
     model: TraceModel,
@@ -33,33 +82,33 @@ def finish_effects(
 
     low, high = (bound.tolist() for bound in effects.interval(seed=run.asked.seed))
     change, after, share = effects.mean().tolist(), effects.after.mean(1).tolist(), _shares(effects)
-    before, corrupted = (
-        effects.before.mean().item(),
-        None if effects.other is None else effects.other.mean().item(),
-    )
+    before, other = effects.before.mean().item(), None if effects.other is None else effects.other.mean().item()
+    repair = None if effects.direct is None else effects.self_repair().mean(1).tolist()
     order = sorted(range(len(change)), key=lambda i: -abs(change[i]))
     rows = [
         EffectRow(
             nodes=[str(node) for node in effects.nodes[i]], before=before, after=after[i], change=change[i], low=low[i],
-            high=high[i], share=share[i],
+            high=high[i], share=share[i], self_repair=None if repair is None else repair[i],
         )
         for i in order
     ]  # fmt: skip
     unit = UNITS.get(effects.metric, "its own unit")
 
     def show(screen: Screen) -> list[Next]:
-        other = "" if corrupted is None else f", corrupted run {corrupted:.3f}"
+        away = "" if other is None else f", other run {other:.3f}"
         screen.say(f"{heading} of {effects.provenance['model']}, {described(prompts)}")
-        screen.say(f"{effects.metric} in {unit}: clean run {before:.3f}{other}\n")
-        screen.table(
-            ["node", "change", "low", "high", "share"],
-            [[effects.labels[i], change[i], low[i], high[i], _percent(share[i])] for i in order[:top]],
-        )
+        screen.say(f"{effects.metric} in {unit}: changed run {before:.3f}{away}\n")
+        shown = [[effects.labels[i], change[i], low[i], high[i], _percent(share[i])] for i in order[:top]]
+        if repair is not None:
+            shown = [[*row, repair[i]] for row, i in zip(shown, order[:top], strict=True)]
+        screen.table(["node", "change", "low", "high", "share", *(["repaired"] if repair is not None else [])], shown)
         if len(order) > top:
             screen.say(f"... the largest {top} of {len(order)}; --top shows more.")
         screen.say(f"\n{meaning}")
         if share and share[0] is not None:
-            screen.say("Share: of the way from the clean to the corrupted run.")
+            screen.say("Share: of the way from the changed run to the other one.")
+        if repair is not None:
+            screen.say("Repaired: the change less the direct effect on the logits; later parts made up for it.")
         return nexts
 
     def sections() -> list[Section]:
@@ -74,7 +123,7 @@ def finish_effects(
         model=model,
         prompts=prompts,
         metric=effects.metric,
-        summary={"method": effects.method, "before": before, "corrupted": corrupted, "passes": effects.passes},
+        summary={"method": effects.method, "before": before, "other": other, "passes": effects.passes},
         sections=sections,
     )
 

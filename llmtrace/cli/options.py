@@ -21,7 +21,14 @@ CORRUPTIONS = ("abc", "s2_io_flip", "s2_random", "s1_io_flip", "names")
 DISCOVERY = ("eap", "exact")
 SELECTIONS = ("greedy", "top")
 MODES = ("zero", "mean", "resample")
-MLPS = ("recomputed", "frozen")
+OVERS = ("group", "position", "global")
+CONVENTIONS = ("heads_frozen", "all_frozen", "edges")
+DIRECTIONS = ("denoising", "noising")
+KINDS = (
+    "resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z", "q", "pattern", "scores", "k", "v", "mlp_pre",
+    "mlp_post",
+)  # fmt: skip
+SPLITS = ("position", "head", "head and position", "layer", "query and key")
 ABLATIONS = ("resample", "zero", "mean")
 SIDES = ("clean", "corrupted")
 UNITS = {
@@ -91,6 +98,28 @@ MetricName = Annotated[
     str | None,
     typer.Option("--metric", metavar=one_of(METRICS), help="What is measured.  [default: the task's own]"),
 ]
+Positions = Annotated[
+    str | None,
+    typer.Option("--positions", metavar="PLACES", help="Only there, such as S2,END,-1.  [default: everywhere]"),
+]
+Memory = Annotated[
+    str, typer.Option("--memory", metavar="SIZE", help="What may be used beside the weights, such as 2GB.")
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        "--resume", metavar="FILE", help="Partial results: taken up where they are, kept when a run is stopped."
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say how many passes and how much memory it would take, and run nothing.")
+]
+Direction = Annotated[
+    str,
+    typer.Option(
+        "--direction", metavar=one_of(DIRECTIONS), help="Clean values into the corrupted run, or the other way round."
+    ),
+]
 Top = Annotated[
     int, typer.Option("--top", min=1, metavar="K", help="Rows on the screen; --json and --out have all of them.")
 ]
@@ -131,6 +160,13 @@ def places(option: str, text: str | None) -> list[str | int] | None:
     """`END,S2,-1` is ["END", "S2", -1]."""
     parts = words(option, text, example="END,S2,-1")
     return None if parts is None else [int(part) if part.lstrip("-").isdigit() else part for part in parts]
+
+
+def interventions(option: str, text: str | None) -> list[Any] | None:
+    """`9.6@END,a9.h9<q>;m3@S1+S2` is one intervention of two places, and one of one."""
+    if text is None:
+        return None
+    return [words(option, part, example="9.6@END,m3;a9.h9<q>@S2") or [] for part in text.split(";")]
 
 
 def nodes(option: str, text: str | None) -> list[Any] | None:

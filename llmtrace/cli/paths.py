@@ -1,23 +1,29 @@
-"""`llmtrace paths`: what each sender tells the logits directly."""
+"""`llmtrace paths`: what senders tell receivers, directly or over several hops."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from llmtrace.cli.effects import finish_effects
+from llmtrace.cli.effects import carry_out
 from llmtrace.cli.options import (
-    MLPS,
+    CONVENTIONS,
+    DIRECTIONS,
     Corruption,
     Device,
+    Direction,
+    DryRun,
     Dtype,
     File,
     Json,
+    Memory,
     MetricName,
     N,
     Out,
     Overwrite,
+    Positions,
+    Resume,
     Seed,
     Source,
     Task,
@@ -25,25 +31,50 @@ from llmtrace.cli.options import (
     choice,
     nodes,
     one_of,
+    places,
+    words,
 )
 from llmtrace.cli.prompts import Asked
 from llmtrace.cli.run import Run
+from llmtrace.errors import InputError
 
 
 def paths(
     model: Source,
-    mlps: Annotated[
-        str, typer.Option("--mlps", metavar=one_of(MLPS), help="Whether MLPs on the way see the change.")
-    ] = "recomputed",
     senders: Annotated[
         str | None, typer.Option("--senders", metavar="NODES", help="Such as 9.6,m3,input.  [default: every head]")
     ] = None,
+    receivers: Annotated[
+        str, typer.Option("--receivers", metavar="PORTS", help="Such as a9.h9<q>,a10.h0<q> or m3, all together.")
+    ] = "logits",
+    path: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--path",
+            metavar="PATH",
+            help="Instead: 'a5.h5 -> a8.h6<v> -> a9.h9<q> -> logits'; may be given several times.",
+        ),
+    ] = None,
+    convention: Annotated[
+        str,
+        typer.Option(
+            "--convention",
+            metavar=one_of(CONVENTIONS),
+            help="What is held between sender and receiver: heads (MLPs "
+            "react), heads and MLPs, or nothing but the edges themselves change.",
+        ),
+    ] = "heads_frozen",
+    direction: Direction = "noising",
+    positions: Positions = None,
     metric: MetricName = None,
     top: Top = 10,
     prompts: File = None,
     task: Task = None,
     n: N = None,
     corruption: Corruption = None,
+    memory: Memory = "auto",
+    resume: Resume = None,
+    dry_run: DryRun = False,
     json: Json = False,
     out: Out = None,
     overwrite: Overwrite = False,
@@ -51,31 +82,51 @@ def paths(
     dtype: Dtype = "float32",
     seed: Seed = 0,
 ) -> None:
-    """Patch each head's direct path to the logits.
+    """Patch paths: each head's to the logits, to chosen queries, keys, values and MLPs, or over several hops.
 
-    What if the head told the logits what it would say on the corrupted prompt, and every other head stayed as it is?
+    What if the receivers heard what the sender would say on the corrupted prompt, and everything else stayed as it is?
     """
-    options = {"mlps": choice("--mlps", mlps, MLPS), "senders": senders, "metric": metric}
-    chosen_senders = nodes("--senders", senders)
+    if path and (senders is not None or receivers != "logits"):
+        raise InputError("Expected --path, or --senders and --receivers, got both; a path names its own.")
+    options = {
+        "senders": senders,
+        "receivers": None if path else receivers,
+        "path": path,
+        "convention": choice("--convention", convention, CONVENTIONS[:2] if path else CONVENTIONS),
+        "direction": choice("--direction", direction, DIRECTIONS),
+        "positions": positions,
+        "metric": metric,
+    }
+    chosen_senders, where = nodes("--senders", senders), places("--positions", positions)
+    ports = words("--receivers", receivers, example="a9.h9<q>") or []
     run = Run(
         "paths", model, json, out, overwrite, device, dtype, Asked(task, n, corruption, prompts, seed=seed), options
     )
     traced = run.load()
     chosen = run.prompts(traced)
 
-    from llmtrace.interventions import path_patch
+    from llmtrace.interventions import plan_patch_paths, plan_path_patch
 
-    effects = path_patch(traced, chosen, senders=chosen_senders, mlps=options["mlps"], metric=metric)
-    finish_effects(
+    shared: dict[str, Any] = {
+        "convention": convention, "direction": direction, "positions": where, "metric": metric, "memory": memory,
+    }  # fmt: skip
+    declared = (
+        plan_patch_paths(traced, chosen, path, **shared)
+        if path
+        else plan_path_patch(traced, chosen, senders=chosen_senders, receivers=ports, **shared)
+    )
+    carry_out(
         run,
-        effects,
+        declared,
         traced,
         chosen,
         top,
-        heading=f"path patching to the logits (MLPs {mlps})",
-        meaning="Negative: the direct path was carrying the metric. Low, high: 95 % bootstrap interval over prompts.",
+        heading="patching paths" if path else f"path patching to {receivers} ({convention.replace('_', ' ')})",
+        meaning="Negative: the path was carrying the metric. Low, high: 95 % bootstrap interval over prompts.",
         nexts=[
             (run.again("ablate"), "the same heads removed altogether, indirect paths included"),
             (run.again("discover", " --out my-circuit"), "which edges lead to them"),
         ],
+        resume=resume,
+        dry_run=dry_run,
     )

@@ -47,6 +47,8 @@ class Screen:
 
     def next(self, commands: Sequence[Next]) -> None:
         """What to try."""
+        if not commands:
+            return
         self.heading("Try next")
         for command, purpose in commands:
             self._console.print(f"  {command}", style=None if self._plain else "cyan", soft_wrap=True)

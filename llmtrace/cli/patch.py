@@ -1,0 +1,134 @@
+"""`llmtrace patch`: activations of one run copied into the other."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from llmtrace.cli.effects import carry_out
+from llmtrace.cli.options import (
+    DIRECTIONS,
+    KINDS,
+    SPLITS,
+    Corruption,
+    Device,
+    Direction,
+    DryRun,
+    Dtype,
+    File,
+    Json,
+    Memory,
+    MetricName,
+    N,
+    Out,
+    Overwrite,
+    Positions,
+    Resume,
+    Seed,
+    Source,
+    Task,
+    Top,
+    choice,
+    interventions,
+    numbers,
+    one_of,
+    places,
+    words,
+)
+from llmtrace.cli.prompts import Asked
+from llmtrace.cli.run import Run
+from llmtrace.errors import InputError
+
+
+def patch(
+    model: Source,
+    what: Annotated[
+        str | None,
+        typer.Option("--what", metavar=one_of(KINDS), help="Kinds, joined by commas.  [default: resid_pre]"),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option("--by", metavar=one_of(SPLITS), help="One patch for each of these.  [default: position or head]"),
+    ] = None,
+    layers: Annotated[str | None, typer.Option("--layers", metavar="LAYERS", help="Such as 0,4-7.")] = None,
+    nodes: Annotated[
+        str | None,
+        typer.Option(
+            "--nodes",
+            metavar="PLACES",
+            help="Instead of --what: 9.6@END,m3@S1+S2;a9.h9<q> - commas join what goes together, semicolons part it.",
+        ),
+    ] = None,
+    direction: Direction = "denoising",
+    positions: Positions = None,
+    metric: MetricName = None,
+    top: Top = 10,
+    prompts: File = None,
+    task: Task = None,
+    n: N = None,
+    corruption: Corruption = None,
+    memory: Memory = "auto",
+    resume: Resume = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    seed: Seed = 0,
+) -> None:
+    """Copy activations of one run into the other, place by place: which one brings the answer back?
+
+    Residual streams and outputs by layer and position, heads by layer and head, or any places that you name.
+    """
+    if nodes is not None and (what, by, layers, positions) != (None, None, None, None):
+        raise InputError("Expected --nodes, or --what with --by, --layers and --positions, got both; leave one out.")
+    options = {
+        "what": what,
+        "by": None if by is None else choice("--by", by, SPLITS),
+        "layers": layers,
+        "nodes": nodes,
+        "positions": positions,
+        "direction": choice("--direction", direction, DIRECTIONS),
+        "metric": metric,
+    }
+    kinds = [
+        choice("--what", kind, KINDS) for kind in words("--what", what or "resid_pre", example="resid_pre,z") or ()
+    ]
+    groups, where, chosen_layers = (
+        interventions("--nodes", nodes),
+        places("--positions", positions),
+        numbers("--layers", layers),
+    )
+    run = Run(
+        "patch", model, json, out, overwrite, device, dtype, Asked(task, n, corruption, prompts, seed=seed), options
+    )
+    traced = run.load()
+    chosen = run.prompts(traced)
+
+    from llmtrace.interventions import plan_patch, plan_patch_sweep
+
+    declared = (
+        plan_patch(traced, chosen, groups, direction=options["direction"], metric=metric, memory=memory)
+        if groups is not None
+        else plan_patch_sweep(
+            traced, chosen, kinds, by=options["by"], layers=chosen_layers, positions=where,
+            direction=options["direction"], metric=metric, memory=memory,
+        )
+    )  # fmt: skip
+    carry_out(
+        run,
+        declared,
+        traced,
+        chosen,
+        top,
+        heading=f"activation patching ({direction})",
+        meaning="Positive: the patch raised the metric. Low, high: 95 % bootstrap interval over prompts.",
+        nexts=[
+            (run.again("paths"), "which heads act on the logits directly"),
+            (run.again("ablate"), "what is lost without a head or an MLP"),
+        ],
+        resume=resume,
+        dry_run=dry_run,
+    )
