@@ -390,7 +390,7 @@ def _disk_full(*_: Any, **__: Any) -> None:
         (_disk_full, 1, "No space"),
     ],
 )
-@pytest.mark.parametrize("where", ["llmtrace.interventions.path_patch", "llmtrace.plots.save_report"])
+@pytest.mark.parametrize("where", ["llmtrace.interventions.plan_path_patch", "llmtrace.plots.save_report"])
 def test_whatever_stops_it_nothing_half_written_is_left(
     failure: Callable[..., None], code: int, piece: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

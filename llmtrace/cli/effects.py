@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 from llmtrace.cli.options import UNITS
 from llmtrace.cli.prompts import described
@@ -19,18 +19,9 @@ if TYPE_CHECKING:
     from llmtrace.prompts import PromptSet
 
 
-class Declared(Protocol):
-    """Interventions that are said and not yet made."""
-
-    @property
-    def plan(self) -> Plan: ...
-
-    def run(self, resume: Path | None = None) -> Effects: ...
-
-
 def carry_out(
     run: Run,
-    declared: Declared,
+    declared: Any,  # interventions that are said and not yet made: `.plan`, `.run(resume)`
     model: TraceModel,
     prompts: PromptSet,
     top: int,

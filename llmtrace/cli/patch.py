@@ -78,7 +78,7 @@ def patch(
     dtype: Dtype = "float32",
     seed: Seed = 0,
 ) -> None:
-    """Copy activations of one run into the other, place by place: which one brings the answer back?
+    """Copy activations between runs: which one matters?
 
     Residual streams and outputs by layer and position, heads by layer and head, or any places that you name.
     """
