@@ -82,7 +82,9 @@ def paths(
     dtype: Dtype = "float32",
     seed: Seed = 0,
 ) -> None:
-    """Patch paths: each head's to the logits, to chosen queries, keys, values and MLPs, or over several hops.
+    """Patch paths from senders to receivers.
+
+    Each head to the logits, to chosen queries, keys, values and MLPs, or over several hops.
 
     What if the receivers heard what the sender would say on the corrupted prompt, and everything else stayed as it is?
     """

@@ -1,4 +1,4 @@
-"""`Effects`: the change of the metric by intervention, on the map of the model, or as bars where nodes go together."""
+"""`Effects`: the change of the metric by intervention, on a map of nodes or sites, or as bars where there is none."""
 
 from __future__ import annotations
 
@@ -9,19 +9,30 @@ import plotly.graph_objects as go
 
 from llmtrace.errors import InputError
 from llmtrace.interventions import Effects
+from llmtrace.nodes import Site
 from llmtrace.plots.bars import bars_height, draw_bars
 from llmtrace.plots.grid import Grid, draw_grid
 from llmtrace.plots.style import array, count, figure, source, words
+from llmtrace.plots.sweeps import draw_maps, maps_of
 from llmtrace.plots.text import escaped, number
 
 
-def plot_effects(effects: Effects, *, top: int = 30, level: float = 0.95, seed: int = 0) -> go.Figure:
-    """Mean change over prompts, with its bootstrap interval. `top`: how many bars where the nodes make no map."""
-    mean = array(effects.mean())
-    low, high = map(array, effects.interval(level=level, seed=seed))
+def plot_effects(
+    effects: Effects, *, top: int = 30, level: float = 0.95, seed: int = 0, normalised: bool = False
+) -> go.Figure:
+    """Mean change over prompts, with its bootstrap interval: a map of nodes or of sites, or bars where there is none.
+
+    top          how many bars
+    normalised   shares of the way to the other run instead of changes
+    """
+    mean = array(effects.normalised() if normalised else effects.mean())
+    bounds = effects.normalised_interval if normalised else effects.interval
+    low, high = map(array, bounds(level=level, seed=seed))
+    unit = "share of the way to the other run" if normalised else f"change of {effects.metric}"
+    repair = None if effects.direct is None else effects.self_repair().mean(1).tolist()
     hover = [
-        f"{escaped(label)}<br>change {number(mean[i], digits=4)}  [{number(low[i])}, {number(high[i])}]"
-        f"<br>after {effects.after[i].mean().item():.4g}{share}"
+        f"{escaped(label)}<br>{escaped(unit)} {number(mean[i], digits=4)}  [{number(low[i])}, {number(high[i])}]"
+        f"<br>after {effects.after[i].mean().item():.4g}{share}{_repaired(repair, i)}"
         for i, (label, share) in enumerate(zip(effects.labels, _shares(effects), strict=True))
     ]
     facts = [
@@ -31,10 +42,13 @@ def plot_effects(effects: Effects, *, top: int = 30, level: float = 0.95, seed: 
         *([] if effects.other is None else [f"other run: {effects.other.mean().item():.3g}"]),
         f"{level:.0%} bootstrap interval over prompts",
     ]
-    heading = f"Change of {effects.metric} under {words(effects.method)}"
-    unit = f"change of {effects.metric}"
+    what = "Share of the way" if normalised else f"Change of {effects.metric}"
+    heading = f"{what} under {words(effects.method)}"
     single: list[Any] = [together[0] for together in effects.nodes] if all(len(t) == 1 for t in effects.nodes) else []
-    if (grid := Grid.of(single)) is not None:
+    if single and all(isinstance(place, Site) for place in single):
+        if (maps := maps_of(single, effects.tokens)) is not None:
+            return draw_maps(maps, mean.tolist(), hover, heading, facts)
+    elif (grid := Grid.of(single)) is not None:
         drawn = figure(heading, facts, height=grid.height)
         values = grid.fill(dict(zip(single, mean.tolist(), strict=True)))
         return draw_grid(drawn, grid, values, grid.texts(dict(zip(single, hover, strict=True))))
@@ -45,9 +59,13 @@ def plot_effects(effects: Effects, *, top: int = 30, level: float = 0.95, seed: 
     return draw_bars(drawn, names, mean[order], texts, escaped(unit), low=low[order], high=high[order])
 
 
+def _repaired(repair: list[float] | None, index: int) -> str:
+    return "" if repair is None else f"<br>made up for by later parts {number(repair[index])}"
+
+
 def _shares(effects: Effects) -> list[str]:
-    """The share of the way to the corrupted run, where it is defined."""
+    """The share of the way to the other run, where it is defined."""
     try:
-        return [f"<br>{share:.1%} of the way to the corrupted run" for share in effects.normalised().tolist()]
+        return [f"<br>{share:.1%} of the way to the other run" for share in effects.normalised().tolist()]
     except InputError:
         return [""] * len(effects.nodes)
