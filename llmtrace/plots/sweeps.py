@@ -101,7 +101,7 @@ def draw_maps(
     tallest = max(len(found.rows) for found in maps)
     height = down * max(240, min(900, CELL * tallest + 110))
     titles = [escaped(found.kind.replace("_", " ")) for found in maps] if len(maps) > 1 else None
-    drawn = make_subplots(down, across, subplot_titles=titles, horizontal_spacing=0.08, vertical_spacing=0.16 / down)
+    drawn = make_subplots(down, across, subplot_titles=titles, horizontal_spacing=0.08, vertical_spacing=0.3 / down)
     shades = colours(np.asarray(list(values)), signed=True)
     for number, found in enumerate(maps):
         at = {"row": number // across + 1, "col": number % across + 1}
