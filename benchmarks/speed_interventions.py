@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,8 @@ class Line:
 
     def __str__(self) -> str:
         return (
-            f"| {self.what} | {self.corruption} | {self.ours:.2f} s | {self.rival:.1f} s | **{self.rival / self.ours:.1f}** "
-            f"| {self.asked} | {self.difference:.1e} |"
+            f"| {self.what} | {self.corruption} | {self.ours:.2f} s | {self.rival:.1f} s "
+            f"| **{self.rival / self.ours:.1f}** | {self.asked} | {self.difference:.1e} |"
         )
 
 
@@ -152,7 +153,7 @@ def to_one_query(case: Case, corruption: str, positions: list[str] | None, optio
         return hold
 
     def first_pass(sender: Head) -> torch.Tensor:
-        """The stock hooked forward pass: the sender patched, all heads held, MLPs free; the receiver's query is read."""
+        """The stock hooked pass: the sender patched, all heads held, MLPs free; the receiver's query is read."""
         read: dict[str, torch.Tensor] = {}
         hooks = [*((name, held(sender)) for name in z), (q, lambda value, hook: read.__setitem__("q", value.clone()))]
         stock.run_with_hooks(prompts.clean, fwd_hooks=hooks)
@@ -212,9 +213,8 @@ def forward(case: Case, options: argparse.Namespace) -> str:
     metric, rounds = prompts.metric("logit_diff"), []
     for _ in range(max(5, options.repetitions)):
         ours = timed(lambda: metric.of_residual(case.ours, metric.here(final_residual(case.ours, prompts.clean))))[0]
-        rounds.append(
-            (ours, timed(lambda: case.hugging_face(prompts.clean))[0], timed(lambda: case.stock(prompts.clean))[0])
-        )
+        hf = timed(lambda: case.hugging_face(prompts.clean))[0]
+        rounds.append((ours, hf, timed(lambda: case.stock(prompts.clean))[0]))
     ours, hf, stock = (statistics.median(column) for column in zip(*rounds, strict=True))
     ratio = statistics.median(a / b for a, b, _ in rounds)
     return (
@@ -274,24 +274,24 @@ def memory(name: str, kind: str) -> str:
 # --- the run ---------------------------------------------------------------------------------------------------------
 
 
+def jobs_of(case: Case, corruption: str, options: argparse.Namespace) -> dict[str, Callable[[], Line]]:
+    """The rows of one corruption, by what `--only` looks for."""
+    return {
+        **{kind: partial(sweeps, case, corruption, kind, options) for kind in (*LAYER_KINDS, *HEAD_KINDS)},
+        "logits, all frozen": partial(to_logits, case, corruption, "all_frozen", options),
+        "logits, heads frozen": partial(to_logits, case, corruption, "heads_frozen", options),
+        "query at END": partial(to_one_query, case, corruption, ["END"], options),
+        "query": partial(to_one_query, case, corruption, None, options),
+    }
+
+
 def measure(name: str, options: argparse.Namespace) -> None:
     case = CASES[name]()
     print(f"\n### {case.name}\n\n{forward(case, options)}\n")
     print("| sweep | corruption | ours | rival | ratio | asked | largest difference |\n|---|---|---|---|---|---|---|")
     patch_sweep(case.ours, case.prompts["abc"], "z", layers=[0])  # first calls pay for allocations and the weight hash
     for corruption in CHANGED:
-        jobs: dict[str, Callable[[], Line]] = {
-            kind: lambda kind=kind: sweeps(case, corruption, kind, options) for kind in (*LAYER_KINDS, *HEAD_KINDS)
-        }
-        jobs |= {
-            f"logits {convention}": lambda convention=convention: to_logits(case, corruption, convention, options)
-            for convention in ("all_frozen", "heads_frozen")
-        }
-        jobs |= {
-            f"query {positions}": lambda positions=positions: to_one_query(case, corruption, positions, options)
-            for positions in (["END"], None)
-        }
-        for what, job in jobs.items():
+        for what, job in jobs_of(case, corruption, options).items():
             if options.only in what:
                 print(job(), flush=True)
     del case
