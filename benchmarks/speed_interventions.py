@@ -218,7 +218,8 @@ def forward(case: Case, options: argparse.Namespace) -> str:
     ours, hf, stock = (statistics.median(column) for column in zip(*rounds, strict=True))
     ratio = statistics.median(a / b for a, b, _ in rounds)
     return (
-        f"One forward pass with the metric's logits: ours {ours:.2f} s, Hugging Face {hf:.2f} s, stock HookedTransformer "
+        f"One forward pass with the metric's logits: ours {ours:.2f} s, Hugging Face {hf:.2f} s, stock "
+        f"HookedTransformer "
         f"{stock:.2f} s: **{ratio:.2f}** of Hugging Face (asked: at most 1.2)."
     )
 
