@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from llmtrace.models import describe, final_residual
-from llmtrace.nodes import Edge, Embed, Head, KvHead, Logits, Mlp, Node, Port
+from llmtrace.nodes import Edge, Embed, Head, KvHead, Logits, Mlp, Node, Port, Site
 from llmtrace.prompts import PromptSet
+from llmtrace.signals.sites import ATTENTION, site_name
 
 Hook = tuple[str, Callable[[Tensor], Tensor | None]]
 
@@ -205,6 +206,38 @@ def path_patched(model: Any, prompts: PromptSet, sender: Node, *, convention: st
         case Head(layer, head):
             held[z[layer]][:, :, head] = corrupted[z[layer]][:, :, head]
     return metric_of_run(model, prompts, [replace(name, value) for name, value in held.items()])
+
+
+def sides(p: PromptSet, direction: str) -> tuple[torch.Tensor, torch.Tensor]:
+    return (p.corrupted, p.clean) if direction == "denoising" else (p.clean, p.corrupted)
+
+
+def activation_patched(model: Any, p: PromptSet, sites: list[Site], direction: str) -> torch.Tensor:
+    """One whole pass; every entry of every site is copied by itself."""
+    base, other = sides(p, direction)
+    taken = read(model, other, {site_name(site.kind, site.layer) for site in sites})
+
+    def put(site: Site) -> Hook:
+        name = site_name(site.kind, site.layer)
+
+        def change(value: torch.Tensor) -> torch.Tensor:
+            value = value.clone()
+            for i in range(len(p)):
+                at = [int(p.position(place)[i]) for place in site.at] or range(int(p.lengths[i]))
+                keys = [int(p.position(place)[i]) for place in site.keys] or slice(None)
+                for pos in at:
+                    head = slice(None) if site.index is None else site.index
+                    if site.kind in ATTENTION:
+                        value[i, head, pos, keys] = taken[name][i, head, pos, keys]
+                    elif site.index is None:
+                        value[i, pos] = taken[name][i, pos]
+                    else:
+                        value[i, pos, head] = taken[name][i, pos, head]
+            return value
+
+        return name, change
+
+    return metric_of_run(model, p, [put(site) for site in sites], tokens=base)
 
 
 def ablated(

@@ -270,13 +270,13 @@ def test_effects_lie_on_the_map_with_their_interval(lt: Any) -> None:
     assert drawn.z[1, 2] == pytest.approx(found.of(lt.Head(1, 2)).mean().item())
     low, high = found.interval()
     assert f"[{low[6]:+#.3g}, {high[6]:+#.3g}]".replace("-", "−") in drawn.hovertext[1][2]
-    assert "of the way to the corrupted run" in drawn.hovertext[1][2]
+    assert "of the way to the other run" in drawn.hovertext[1][2]
 
 
 @pytest.mark.parametrize("corrupted", [None, "as clean"])
 def test_effects_without_a_share_are_drawn_without_it(lt: Any, corrupted: str | None) -> None:
     found = effects(lt)
-    (drawn,) = kind(lt.plot(replace(found, corrupted=found.before if corrupted else None)), "heatmap")
+    (drawn,) = kind(lt.plot(replace(found, other=found.before if corrupted else None)), "heatmap")
     assert "of the way" not in drawn.hovertext[1][2]
 
 
@@ -548,3 +548,62 @@ def test_a_report_is_saved_whole(lt: Any, tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]
     with pytest.raises(lt.LLMTraceError, match=r"Expected a file name such as 'report.html', got the folder"):
         save_report(tmp_path, "T", [], provenance={})
+
+
+# ---- sweeps ---------------------------------------------------------------------------------------------------------
+
+
+def sweep(lt: Any, places: list[Any], **changes: Any) -> Any:
+    return effects(lt, tuple((place,) for place in places), method="patch", **changes)
+
+
+def heatmaps(drawn: go.Figure) -> list[Any]:
+    return [trace for trace in drawn.data if trace.type == "heatmap"]
+
+
+def test_sweeps_are_maps_with_every_number_once(lt: Any) -> None:
+    """layer x position, layer x head, head x position, query x key: the noun's own means, each in its cell."""
+    site, heads = lt.Site, [lt.Head(layer, head) for layer in range(2) for head in range(3)]
+    tokens = {4: " a", 2: " a", "END": HOSTILE[0]}  # two positions of one token
+    for places, shape in (
+        ([site("resid_pre", layer, (at,)) for layer in range(2) for at in (2, 4, "END")], (2, 3)),
+        ([site("z", head) for head in heads], (2, 3)),
+        ([site("q", head, (at,)) for head in heads for at in (2, 4)], (6, 2)),
+        ([site("pattern", heads[0], (query,), (key,)) for query in (2, 4, "END") for key in (2, 4)], (3, 2)),
+    ):
+        found = sweep(lt, places, tokens=tokens)
+        (drawn,) = heatmaps(lt.plot(found))
+        assert np.shape(drawn.z) == shape
+        np.testing.assert_allclose(np.ravel(drawn.z), found.mean().double().numpy())
+        assert drawn.zmin == -drawn.zmax and np.shape(drawn.hovertext) == shape
+        figure = lt.plot(found)
+        assert figure.layout.xaxis.type == "linear" and HOSTILE[0] not in figure.to_json()
+
+
+def test_kinds_stand_side_by_side_on_one_scale(lt: Any) -> None:
+    kinds = ("resid_pre", "attn_out", "mlp_out", "resid_post")
+    places = [lt.Site(kind, layer, (at,)) for kind in kinds for layer in range(2) for at in (0, 1)]
+    found = sweep(lt, places)
+    drawn = heatmaps(lt.plot(found))
+    assert len(drawn) == 4 and {(one.zmin, one.zmax) for one in drawn} == {(drawn[0].zmin, drawn[0].zmax)}
+    assert [one.showscale for one in drawn] == [True, False, False, False]
+    assert np.concatenate([np.ravel(one.z) for one in drawn]).tolist() == found.mean().double().tolist()
+
+
+def test_what_makes_no_map_is_bars(lt: Any) -> None:
+    """Neurons, several positions at once, scattered places, places changed together."""
+    site = lt.Site
+    for places in (
+        [site("mlp_post", lt.Neuron(0, 1)), site("mlp_post", lt.Neuron(0, 7))],
+        [site("z", lt.Head(0, 0), ("END", 2)), site("z", lt.Head(1, 1), ("END", 2))],
+        [site("z", lt.Head(0, 0), (2,)), site("q", lt.Head(9, 9), (4,))],
+    ):
+        drawn = lt.plot(sweep(lt, places))
+        assert not heatmaps(drawn) and drawn.data[0].type == "bar" and len(drawn.data[0].x) == len(places)
+
+
+def test_shares_and_self_repair_are_shown(lt: Any) -> None:
+    found = effects(lt, other=torch.zeros(4), direct=torch.zeros(8, 4))
+    shares, changes = lt.plot(found, normalised=True), lt.plot(found)
+    np.testing.assert_allclose(np.nansum(heatmaps(shares)[0].z), found.normalised().sum().item(), rtol=1e-5)
+    assert "made up for by later parts" in changes.to_json() and "share of the way" in shares.to_json()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace as changed
-from typing import Any
 
 import pytest
+import slow_twins as slow
 import torch
-from slow_twins import metric_of_run, read
+from slow_twins import metric_of_run
 from tiny import (
     ALL,
     FIRST_DIFFERENCE,
@@ -25,44 +25,10 @@ from tiny import (
 
 from llmtrace import interventions, models
 from llmtrace.errors import InputError, NotFoundError, UnsupportedError
-from llmtrace.interventions.places import ATTENTION, OF_HEAD, OF_KV_HEAD, OF_LAYER
+from llmtrace.interventions.places import OF_HEAD, OF_KV_HEAD, OF_LAYER
 from llmtrace.nodes import Head, KvHead, Mlp, Neuron, Site
-from llmtrace.prompts import PromptSet
-from llmtrace.signals.sites import site_name
 
 EVERYWHERE = [*ALL, *POST_NORM, *WIDE]
-
-
-def sides(p: PromptSet, direction: str) -> tuple[torch.Tensor, torch.Tensor]:
-    return (p.corrupted, p.clean) if direction == "denoising" else (p.clean, p.corrupted)
-
-
-def patched(model: Any, p: PromptSet, sites: list[Site], direction: str) -> torch.Tensor:
-    """One whole pass; every entry of every site is copied by itself."""
-    base, other = sides(p, direction)
-    taken = read(model, other, {site_name(site.kind, site.layer) for site in sites})
-
-    def put(site: Site):
-        name = site_name(site.kind, site.layer)
-
-        def change(value: torch.Tensor) -> torch.Tensor:
-            value = value.clone()
-            for i in range(len(p)):
-                at = [int(p.position(place)[i]) for place in site.at] or range(int(p.lengths[i]))
-                keys = [int(p.position(place)[i]) for place in site.keys] or slice(None)
-                for pos in at:
-                    head = slice(None) if site.index is None else site.index
-                    if site.kind in ATTENTION:
-                        value[i, head, pos, keys] = taken[name][i, head, pos, keys]
-                    elif site.index is None:
-                        value[i, pos] = taken[name][i, pos]
-                    else:
-                        value[i, pos, head] = taken[name][i, pos, head]
-            return value
-
-        return name, change
-
-    return metric_of_run(model, p, [put(site) for site in sites], tokens=base)
 
 
 def kinds_of(tiny: Tiny) -> list[str]:
@@ -93,10 +59,10 @@ def test_every_kind_equals_its_slow_twin(tiny: Tiny, direction: str) -> None:
     rows.append([Site("resid_post", 0, ("MID",))])
     effects = interventions.patch(tiny.model, p, rows, direction=direction)
     for i, sites in enumerate(rows):
-        close(effects.after[i], patched(tiny.model, p, sites, direction), 10 * tiny.atol)
+        close(effects.after[i], slow.activation_patched(tiny.model, p, sites, direction), 10 * tiny.atol)
     assert effects.other is not None
-    close(effects.other, metric_of_run(tiny.model, p, tokens=sides(p, direction)[1]), tiny.atol)
-    close(effects.before, metric_of_run(tiny.model, p, tokens=sides(p, direction)[0]), tiny.atol)
+    close(effects.other, metric_of_run(tiny.model, p, tokens=slow.sides(p, direction)[1]), tiny.atol)
+    close(effects.before, metric_of_run(tiny.model, p, tokens=slow.sides(p, direction)[0]), tiny.atol)
 
 
 @over(one_of_each, among=[*ALL, *WIDE])
@@ -142,7 +108,7 @@ def test_sweeps_name_every_place_once(tiny: Tiny) -> None:
     z = interventions.patch_sweep(tiny.model, p, "z", by="head and position", layers=[1], positions=["MID", "END"])
     assert [str(nodes[0]) for nodes in z.nodes[:3]] == ["a1.h0@MID", "a1.h0@END", "a1.h1@MID"]
     for i in (0, 3):
-        close(z.after[i], patched(tiny.model, p, list(z.nodes[i]), "denoising"), tiny.atol)
+        close(z.after[i], slow.activation_patched(tiny.model, p, list(z.nodes[i]), "denoising"), tiny.atol)
     if patterns_are_live(tiny):
         entries = interventions.patch_sweep(
             tiny.model, p, "pattern", by="query and key", layers=[1], positions=["MID", "END"]
@@ -150,7 +116,9 @@ def test_sweeps_name_every_place_once(tiny: Tiny) -> None:
         assert len(entries.nodes) == arch.n_heads * 4
         assert str(entries.nodes[2][0]) == "a1.h0<pattern>@END<-MID"
         for i in (2, 3):
-            close(entries.after[i], patched(tiny.model, p, list(entries.nodes[i]), "denoising"), tiny.atol)
+            close(
+                entries.after[i], slow.activation_patched(tiny.model, p, list(entries.nodes[i]), "denoising"), tiny.atol
+            )
 
 
 @over(one_of_each)
@@ -228,7 +196,11 @@ def test_a_stream_beside_the_model_is_refused(tiny: Tiny) -> None:
     except UnsupportedError as error:
         assert "hook_resid_mid changes nothing" in str(error)
     else:
-        close(effects.after[0], patched(tiny.model, prompts(), [Site("resid_mid", 0)], "denoising"), tiny.atol)
+        close(
+            effects.after[0],
+            slow.activation_patched(tiny.model, prompts(), [Site("resid_mid", 0)], "denoising"),
+            tiny.atol,
+        )
         assert effects.change.abs().max() > 1e-4
 
 
