@@ -54,6 +54,7 @@ def smollm2() -> Case:
     assert all(found.clean.shape == (PROMPTS, LENGTH) for found in prompts.values())
     with quiet():
         hf = open_gguf(file, torch.float32).hf
+    hf.set_attn_implementation("sdpa")  # as transformers loads it by itself
     return Case("SmolLM2-135M", model, stock_copy(model), hf.eval(), prompts)
 
 

@@ -14,17 +14,16 @@ Numbers are compared on the sampled rows. Every repetition times both sides next
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
+import os
 import platform
 import random
 import statistics
 import subprocess
 import sys
-import threading
-import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -41,7 +40,6 @@ from llmtrace.models import describe, final_residual
 from llmtrace.nodes import Head, KvHead, Site
 
 LAYER_KINDS, HEAD_KINDS = ("resid_pre", "attn_out", "mlp_out"), ("z", "q", "k", "v")
-PAGE = 4096
 
 
 @dataclass
@@ -223,40 +221,30 @@ def forward(case: Case, options: argparse.Namespace) -> str:
     )
 
 
-@contextmanager
-def peak_of_memory() -> Iterator[list[int]]:
-    """Bytes of resident memory above what there was, at the peak inside the block."""
+def peak_of(work: Callable[[], object]) -> int:
+    """Bytes of resident memory at the peak of `work` above what there is before it, by the kernel's own mark."""
 
-    def resident() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+    def status(field: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
 
-    before, peak, done = resident(), [0], threading.Event()
-
-    def watch() -> None:
-        while not done.is_set():
-            peak[0] = max(peak[0], resident() - before)
-            time.sleep(0.002)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield peak
-    finally:
-        done.set()
-        watcher.join()
+    work()  # first calls pay for libraries and their buffers
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what loading freed and kept would hide a part of the peak
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    before = status("VmRSS")
+    work()
+    return status("VmHWM") - before
 
 
 def memory_of(name: str, side: str, kind: str) -> None:
     """In a process of its own: one side's sweep, and its peak as JSON."""
-    case = CASES[name]()
-    if side == "theirs":
-        rows = rival_rows(case, kind, 4)[1]
-        with peak_of_memory() as peak:
-            rival_sweep(case, "abc", kind, rows, rival_cache(case, "abc"))
+    case, corruption = CASES[name](), "s2_random"
+    if side == "ours":
+        peak = peak_of(lambda: patch_sweep(case.ours, case.prompts[corruption], kind))
     else:
-        with peak_of_memory() as peak:
-            patch_sweep(case.ours, case.prompts["abc"], kind, layers=range(4))
-    print(json.dumps(peak[0]))
+        rows = rival_rows(case, kind, 4)[1]
+        peak = peak_of(lambda: rival_sweep(case, corruption, kind, rows, rival_cache(case, corruption)))
+    print(json.dumps(peak))
 
 
 def memory(name: str, kind: str) -> str:
@@ -318,8 +306,8 @@ def main() -> None:
         return
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     print(
-        f"{date.today()}, {platform.machine()}, {options.threads} threads, torch {version('torch')}, transformer-lens "
-        f"{version('transformer-lens')}, float32, {PROMPTS} prompts x {LENGTH} tokens, commit {commit}"
+        f"{date.today()}, {platform.machine()} with {os.cpu_count()} cores, {options.threads} threads, "
+        f"torch {version('torch')}, transformer-lens {version('transformer-lens')}, float32, {PROMPTS} prompts x {LENGTH} tokens, commit {commit}"
     )
     for name in [options.model] if options.model else CASES:
         if name != "smollm2" or smollm2_is_here():

@@ -8,6 +8,9 @@
     d_mlp      MLP neurons                     d_vocab    tokens of the vocabulary
     node       writers into the residual stream           port   readers from it
     sender     nodes whose effect is measured  n          vocabulary rows that a metric reads
+    variant    interventions, stacked in a batch          rows       variants x prompts, stacked
+    path       chains of edges                 slot       positions at which a change is followed
+    direction  rows of a basis                 draw       random resamples
 
 Shapes are checked by jaxtyping's import hook under pytest and are free for users.
 """

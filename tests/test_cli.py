@@ -122,6 +122,8 @@ JSON_CALLS: dict[str, tuple[str, ...]] = {
     "ablate all": ("ablate", TINY, "--task", "greater_than", *SMALL),
     "ablate neurons and edges": ("ablate", TINY, "--nodes", "m2.n5,a2.h2->a3.h2<k>", "--over", "global", *SMALL),
     "ablate at a place": ("ablate", TINY, "--nodes", "2.2", "--positions", "S2", "--reference", "clean", *SMALL),
+    "ablate attention": ("ablate", TINY, "--attention", "END<-S1,S2", "--window", "2", *SMALL),
+    "patch into noise": ("patch", TINY, "--noise", "S2", "--samples", "2", "--positions", "S2,END", *SMALL),
     "patch": ("patch", TINY, *SMALL),
     "patch heads": ("patch", TINY, "--what", "z,k", "--by", "head and position", "--positions", "S2,END", *SMALL),
     "patch places": ("patch", TINY, "--nodes", "3.2@END;a3.h2<k>@S2,m2@S2", "--direction", "noising", *SMALL),
@@ -289,6 +291,7 @@ def test_lists_of_numbers_places_and_nodes() -> None:
     assert options.numbers("--layers", "0,2-4") == [0, 2, 3, 4] and options.numbers("--layers", None) is None
     assert options.places("--positions", "END, S2,-1") == ["END", "S2", -1]
     assert options.nodes("--nodes", "9.6,m3") == [lt.Head(9, 6), lt.Mlp(3)]
+    assert options.attention("--attention", "END<-S1, -3") == (["END"], ["S1", -3])
     assert options.interventions("--nodes", "2.2@END, m3;a3.h2<k>") == [["2.2@END", "m3"], ["a3.h2<k>"]]
     for read in (options.numbers, options.places, options.nodes, options.words, options.interventions):
         with pytest.raises(InputError, match=r"--list"):
@@ -312,6 +315,9 @@ ERRORS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "direction": (("patch", TINY, "--direction", "up"), 2, "denoising, noising"),
     "split": (("patch", TINY, "--by", "prompt"), 2, "query and key"),
     "a place's position": (("patch", TINY, "--nodes", "2.2@S9"), 3, "'S9'"),
+    "attention without an arrow": (("ablate", TINY, "--attention", "END"), 2, "queries <- keys"),
+    "attention and nodes": (("ablate", TINY, "--attention", "END<-S2", "--nodes", "2.2"), 2, "leave one out."),
+    "noise and a direction": (("patch", TINY, "--noise", "S2", "--direction", "noising"), 2, "--what and --positions"),
     "memory": (("ablate", TINY, "--memory", "much"), 2, "'512MB'"),
     "too little memory": (("ablate", TINY, "--memory", "9kB"), 4, "allow more"),
     "ablation": (("evaluate", TINY, "c.json", "--ablation", "half"), 2, "resample, zero, mean"),

@@ -12,7 +12,7 @@ from llmtrace.errors import Cancelled, FileFormatError, InputError, LimitError, 
 from llmtrace.interventions import Effects, ablate, patch, patch_sweep, path_patch, plan_patch_sweep, plan_path_patch
 from llmtrace.interventions.budget import budget, size
 from llmtrace.interventions.checkpoint import fingerprint
-from llmtrace.interventions.reach import Chunk, chunks_of
+from llmtrace.interventions.chunks import Chunk, chunks_of
 from llmtrace.models import final_residual, load
 from llmtrace.nodes import Head, KvHead, Mlp, Neuron, Port, Site, parse_place
 from llmtrace.progress import listen
@@ -55,7 +55,7 @@ def test_nothing_runs_while_planning(model, prompts, monkeypatch):
 
 def test_memory_is_bytes_or_words():
     assert budget(1000, CPU) == 1000 and budget("512MB", CPU) == 512 * 10**6 and budget("1.5 GiB", CPU) == 3 * 2**29
-    assert 10**6 < budget("auto", CPU) <= 2**30
+    assert budget("auto", CPU) > 10**6
     assert (size(1_500_000_000), size(2_000), size(12)) == ("1.5 GB", "2 kB", "12 bytes")
     for nothing in ("much", "-5", "0", 0, True):
         with pytest.raises(InputError, match="Expected memory as bytes, 'auto' or a size such as '512MB', got"):

@@ -86,8 +86,8 @@ def second_subject(smollm2):
 
 
 def test_the_chain_behind_the_name_movers(smollm2, second_subject):
-    """Queries of the movers <- 20.0 (S-inhibition) <- values from 17.4 (induction): as in the tutorial, which found them
-    among all heads; and each is missed when it is ablated at its place, though neither writes to the logits."""
+    """Queries of the movers <- 20.0 (S-inhibition) <- values from 17.4 (induction), as the tutorial found them among
+    all heads; each is missed when it is ablated at its place, though neither writes to the logits."""
     queries = "a23.h3<q> + a29.h1<q> + a23.h0<q>"
     paths = [f"a20.h0 -> {queries} -> logits", f"a17.h4 -> a20.kv0<v> -> {queries} -> logits"]
     to_movers, to_inhibition = patch_paths(smollm2, second_subject, paths).mean().tolist()

@@ -28,6 +28,7 @@ from llmtrace.cli.options import (
     Source,
     Task,
     Top,
+    attention as read_attention,
     choice,
     one_of,
     places,
@@ -35,6 +36,7 @@ from llmtrace.cli.options import (
 )
 from llmtrace.cli.prompts import Asked
 from llmtrace.cli.run import Run
+from llmtrace.errors import InputError
 
 
 def ablate(
@@ -55,6 +57,15 @@ def ablate(
             help="Such as 9.6,m3,m3.n12,a5.h5->a8.h6<v>.  [default: every head and MLP, one at a time]",
         ),
     ] = None,
+    attention: Annotated[
+        str | None,
+        typer.Option(
+            "--attention",
+            metavar="QUERIES<-KEYS",
+            help="Instead of nodes: these positions no longer see those, END<-S2.",
+        ),
+    ] = None,
+    window: Annotated[int, typer.Option("--window", min=1, help="Of --attention: layers that are cut together.")] = 1,
     together: Annotated[bool, typer.Option("--together", help="All nodes at once instead of one at a time.")] = False,
     positions: Positions = None,
     metric: MetricName = None,
@@ -73,10 +84,10 @@ def ablate(
     dtype: Dtype = "float32",
     seed: Seed = 0,
 ) -> None:
-    """Remove heads, MLPs, neurons or edges: what is lost?
+    """Remove heads, MLPs, neurons, edges or attention: what is lost?
 
     Each in turn, or all together, becomes zero, a mean or its corrupted self; everything downstream may react. Beside
-    the change stands what later parts made up for (self-repair).
+    the change stands what later parts made up for (self-repair). With --attention, in each window of layers in turn.
     """
     options = {
         "mode": choice("--mode", mode, MODES),
@@ -84,9 +95,14 @@ def ablate(
         "reference": choice("--reference", reference, SIDES),
         "nodes": nodes,
         "together": together,
+        "attention": attention,
+        "window": window,
         "positions": positions,
         "metric": metric,
     }
+    if attention is not None and (nodes is not None or positions is not None or together):
+        raise InputError("Expected --attention, or --nodes with --positions and --together, got both; leave one out.")
+    cut = None if attention is None else read_attention("--attention", attention)
     targets, where = words("--nodes", nodes, example="9.6,m3"), places("--positions", positions)
     run = Run(
         "ablate", model, json, out, overwrite, device, dtype, Asked(task, n, corruption, prompts, seed=seed), options
@@ -94,11 +110,15 @@ def ablate(
     traced = run.load()
     chosen = run.prompts(traced)
 
-    from llmtrace.interventions import plan_ablate
+    from llmtrace.interventions import plan_ablate, plan_knock_out
 
-    declared = plan_ablate(
-        traced, chosen, targets, mode=options["mode"], over=options["over"], reference=options["reference"],
-        together=together, positions=where, metric=metric, memory=memory,
+    declared = (
+        plan_knock_out(traced, chosen, *cut, window=window, metric=metric, memory=memory)
+        if cut is not None
+        else plan_ablate(
+            traced, chosen, targets, mode=options["mode"], over=options["over"], reference=options["reference"],
+            together=together, positions=where, metric=metric, memory=memory,
+        )
     )  # fmt: skip
     carry_out(
         run,
@@ -106,7 +126,7 @@ def ablate(
         traced,
         chosen,
         top,
-        heading=f"{mode} ablation",
+        heading=f"{mode} ablation" if attention is None else f"attention knockout {attention}",
         meaning="Negative: the node was carrying the metric. Low, high: 95 % bootstrap interval over prompts.",
         nexts=[
             (run.again("paths"), "which heads act on the logits directly"),

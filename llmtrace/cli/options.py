@@ -162,6 +162,14 @@ def places(option: str, text: str | None) -> list[str | int] | None:
     return None if parts is None else [int(part) if part.lstrip("-").isdigit() else part for part in parts]
 
 
+def attention(option: str, text: str) -> tuple[list[str | int], list[str | int]]:
+    """`END<-S1,S2` is (["END"], ["S1", "S2"]): these queries no longer see these keys."""
+    queries, arrow, keys = text.partition("<-")
+    if not arrow:
+        raise InputError(f"Expected {option} as queries <- keys, such as 'END<-S1,S2'; got {text!r}.")
+    return places(option, queries) or [], places(option, keys) or []
+
+
 def interventions(option: str, text: str | None) -> list[Any] | None:
     """`9.6@END,a9.h9<q>;m3@S1+S2` is one intervention of two places, and one of one."""
     if text is None:

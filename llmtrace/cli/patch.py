@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -60,6 +60,13 @@ def patch(
             help="Instead of --what: 9.6@END,m3@S1+S2;a9.h9<q> - commas join what goes together, semicolons part it.",
         ),
     ] = None,
+    noise: Annotated[
+        str | None,
+        typer.Option(
+            "--noise", metavar="PLACES", help="Causal tracing: the changed run is the clean one with noise there (S2)."
+        ),
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Of --noise: draws that are averaged.")] = 10,
     direction: Direction = "denoising",
     positions: Positions = None,
     metric: MetricName = None,
@@ -80,7 +87,8 @@ def patch(
 ) -> None:
     """Copy activations between runs: which one matters?
 
-    Residual streams and outputs by layer and position, heads by layer and head, or any places that you name.
+    Residual streams and outputs by layer and position, heads by layer and head, or any places that you name; with
+    --noise clean activations are put back into a run whose subject is noise.
     """
     if nodes is not None and (what, by, layers, positions) != (None, None, None, None):
         raise InputError("Expected --nodes, or --what with --by, --layers and --positions, got both; leave one out.")
@@ -90,9 +98,14 @@ def patch(
         "layers": layers,
         "nodes": nodes,
         "positions": positions,
+        "noise": noise,
+        "samples": samples,
         "direction": choice("--direction", direction, DIRECTIONS),
         "metric": metric,
     }
+    subject = places("--noise", noise)
+    if subject is not None and (nodes is not None or by is not None or layers is not None or direction != "denoising"):
+        raise InputError("Expected --noise with --what and --positions only, got another option; leave one out.")
     kinds = [
         choice("--what", kind, KINDS) for kind in words("--what", what or "resid_pre", example="resid_pre,z") or ()
     ]
@@ -107,10 +120,15 @@ def patch(
     traced = run.load()
     chosen = run.prompts(traced)
 
-    from llmtrace.interventions import plan_patch, plan_patch_sweep
+    from llmtrace.interventions import plan_causal_trace, plan_patch, plan_patch_sweep
 
-    declared = (
-        plan_patch(traced, chosen, groups, direction=options["direction"], metric=metric, memory=memory)
+    declared: Any = (
+        plan_causal_trace(
+            traced, chosen, subject, what=kinds[0], positions=where, samples=samples, seed=seed, metric=metric,
+            memory=memory,
+        )
+        if subject is not None
+        else plan_patch(traced, chosen, groups, direction=options["direction"], metric=metric, memory=memory)
         if groups is not None
         else plan_patch_sweep(
             traced, chosen, kinds, by=options["by"], layers=chosen_layers, positions=where,
@@ -123,7 +141,7 @@ def patch(
         traced,
         chosen,
         top,
-        heading=f"activation patching ({direction})",
+        heading=f"activation patching ({direction})" if noise is None else f"causal tracing (noise at {noise})",
         meaning="Positive: the patch raised the metric. Low, high: 95 % bootstrap interval over prompts.",
         nexts=[
             (run.again("paths"), "which heads act on the logits directly"),

@@ -1,7 +1,7 @@
 """How much fits at once: memory by itself, or as many bytes as the user says.
 
 A pass of stacked variants needs, beside the weights and the kept runs, the widest moment of one block. `auto` takes a
-quarter of what is free, and on a CPU no more than `CPU_ENOUGH`: there a larger stack is not faster, only larger.
+quarter of what is free, and on a CPU no more than `CPU_ENOUGH` of it for the stack: a larger one is not faster there.
 """
 
 from __future__ import annotations
@@ -15,20 +15,25 @@ from llmtrace.errors import InputError, LimitError
 from llmtrace.models import Architecture
 
 Memory = int | str  # bytes, "auto", or "512MB"
-CPU_ENOUGH = 96 * 2**20
+CPU_ENOUGH = 64 * 2**20
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
 def budget(memory: Memory, device: torch.device) -> int:
     """Bytes. Raises InputError for what is no amount of memory."""
     if memory == "auto":
-        free = free_memory(device)
-        return min(free // 4, CPU_ENOUGH) if device.type == "cpu" else free // 4
+        return free_memory(device) // 4
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmg]i?)?b?", str(memory).lower())
     amount = int(float(match[1]) * UNITS[match[2] or ""]) if match else 0
     if isinstance(memory, bool) or amount < 1:
         raise InputError(f"Expected memory as bytes, 'auto' or a size such as '512MB', got {memory!r}.")
     return amount
+
+
+def stack_room(total: int, kept: int, memory: Memory, device: torch.device) -> int:
+    """Bytes for stacked variants beside the kept runs; on a CPU, unless the user says how much, what is enough."""
+    room = total - kept
+    return min(room, CPU_ENOUGH) if memory == "auto" and device.type == "cpu" else room
 
 
 def free_memory(device: torch.device) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -20,15 +21,17 @@ from torch import Tensor
 
 from llmtrace.errors import InputError
 from llmtrace.interventions.budget import Memory
+from llmtrace.interventions.checkpoint import fingerprint, partial_results
 from llmtrace.interventions.declared import Declared
 from llmtrace.interventions.effects import Effects
-from llmtrace.interventions.engine import Plan, Sweep
+from llmtrace.interventions.engine import Outcome, Plan, Sweep
 from llmtrace.interventions.knockout import layer_windows
 from llmtrace.interventions.places import OF_LAYER, Masks, every_position, mask_of, require_site
 from llmtrace.interventions.values import Add, Change, FromOther
 from llmtrace.metrics import MetricLike
 from llmtrace.models import TraceModel, describe
 from llmtrace.nodes import Position, Site
+from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of
 from llmtrace.shapes import PositionMask
 
@@ -46,6 +49,7 @@ def causal_trace(
     seed: int = 0,
     metric: MetricLike | None = "probability",
     memory: Memory = "auto",
+    resume: str | Path | None = None,
 ) -> Effects:
     """Restore each (layer, position) of `what` in a run whose `subject` is hidden by noise.
 
@@ -54,13 +58,14 @@ def causal_trace(
     window      how many layers are restored together around each layer (10 in the paper, for MLPs and attention)
     positions   where to restore (default: all tokens; the named positions where prompts differ in length)
     metric      default: probability of the answer
+    resume      a file for partial results, taken up where it is there
 
     Raises InputError for a subject that is nowhere, no noise, or fewer than one sample.
     """
     return plan_causal_trace(
         model, prompts, subject, what=what, window=window, positions=positions, noise=noise, samples=samples, seed=seed,
         metric=metric, memory=memory,
-    ).run()  # fmt: skip
+    ).run(resume)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,15 +80,24 @@ class Tracing:
         one = self.draws[0].plan
         return replace(one, passes=one.passes * len(self.draws))
 
-    def run(self) -> Effects:
-        """Means over the draws, per prompt."""
-        found = [draw.run() for draw in self.draws]
-        return replace(
-            found[0],
-            before=torch.stack([effects.before for effects in found]).mean(0),
-            after=torch.stack([effects.after for effects in found]).mean(0),
-            passes=self.plan.passes,
-        )
+    def run(self, resume: str | Path | None = None) -> Effects:
+        """Means over the draws, per prompt. `resume`: a file for the draws that are done."""
+        first = self.draws[0].sweep
+        n = 2 + len(first.variants)  # the noised run, the clean run, every restoration
+        width = torch.promote_types(first.model.W_E.dtype, torch.float32)
+        table = torch.empty(len(self.draws) * n, len(first.base), dtype=width)
+        mark = "" if resume is None else fingerprint([draw.sweep.fingerprint for draw in self.draws])
+        everyone = slice(None)
+        with partial_results(resume, mark, table) as partial:
+            for i, draw in enumerate(track(self.draws, "tracing")):
+                rows = range(i * n, (i + 1) * n)
+                if not partial.has(rows, everyone):
+                    found = draw.sweep.run()
+                    assert found.other is not None
+                    partial.put(rows, everyone, torch.cat([found.before[None], found.other[None], found.after]))
+            before, other, *after = partial.values.view(len(self.draws), n, -1).mean(0)
+        effects = self.draws[0].effects(Outcome(before, torch.stack(after), other, None))
+        return replace(effects, passes=self.plan.passes)
 
 
 def plan_causal_trace(
@@ -127,8 +141,7 @@ def plan_causal_trace(
     for drawn in noises(model, prompts, hidden, noise, samples, seed):
         hide = Change(Site("resid_pre", 0), Add(drawn), hidden)
         sweep = Sweep(
-            model, prompts, bound, variants, prompts.clean, prompts.clean, base_changes=[hide], memory=memory,
-            label="tracing",
+            model, prompts, bound, variants, prompts.clean, prompts.clean, base_changes=[hide], memory=memory, label="",
         )  # fmt: skip
         draws.append(Declared(sweep, centres, "causal tracing", options))
     return Tracing(tuple(draws))

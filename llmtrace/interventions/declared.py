@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtrace.interventions.effects import Effects
-from llmtrace.interventions.engine import Plan, Sweep
+from llmtrace.interventions.engine import Outcome, Plan, Sweep
 from llmtrace.interventions.places import token_names
 from llmtrace.models import describe, provenance, token_labels
 from llmtrace.nodes import Place, Site
@@ -30,7 +30,11 @@ class Declared:
 
     def run(self, resume: str | Path | None = None) -> Effects:
         """The effects. `resume`: a file for partial results, taken up where it is there, deleted when all is done."""
-        sweep, outcome = self.sweep, self.sweep.run(resume=resume)
+        return self.effects(self.sweep.run(resume=resume))
+
+    def effects(self, outcome: Outcome) -> Effects:
+        """An outcome of the sweep, with the names of what was changed."""
+        sweep = self.sweep
         sites = [place for together in self.nodes for place in together if isinstance(place, Site)]
         positions = dict.fromkeys(position for site in sites for position in (*site.at, *site.keys))
         return Effects(

@@ -24,15 +24,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.interventions.budget import Memory, at_once, budget, bytes_per_position, kept_bytes, size
+from llmtrace.interventions.budget import Memory, at_once, budget, bytes_per_position, kept_bytes, size, stack_room
 from llmtrace.interventions.checkpoint import Partial, fingerprint, partial_results
+from llmtrace.interventions.chunks import Chunk, chunks_of
 from llmtrace.interventions.direct import direct_metrics
 from llmtrace.interventions.edges import LiveEdges
 from llmtrace.interventions.hooks import apply, hooks_of, name_of
 from llmtrace.interventions.kept import Runs, can_skip_positions, keep_base, keep_sites, keeper
 from llmtrace.interventions.means import MeanTable, mean_tables
 from llmtrace.interventions.ports import inlets, port_site
-from llmtrace.interventions.reach import Chunk, Reach, chunks_of
+from llmtrace.interventions.reach import Reach
 from llmtrace.interventions.values import Change, EdgeChange, FromOther, Mean, Variant
 from llmtrace.metrics import Metric
 from llmtrace.models import Architecture, TraceModel, describe, is_bridge, provenance, require_live
@@ -134,7 +135,7 @@ class Sweep:
             other=None if self.other is None else torch.empty_like(before),
             direct=torch.empty_like(after) if self.direct else None,
         )
-        with partial_results(resume, "" if resume is None else self._fingerprint, after) as partial:
+        with partial_results(resume, "" if resume is None else self.fingerprint, after) as partial:
             batches = self.prompts.batches(self._prompts_at_once)
             steps = self._steps(batches, means, partial, out)
             shown = track(steps, self.label, total=len(batches) * len(self._chunks)) if self.label else steps
@@ -246,7 +247,8 @@ class Sweep:
             for index, variant in enumerate(self._variants)
             if self._reach.touched(variant).any()
         ]
-        room = self._room - self._prompts_at_once * self._kept_bytes
+        kept = self._prompts_at_once * self._kept_bytes
+        room = stack_room(self._room, kept, self.memory, self.model.W_E.device)
         tokens = [self._prompts_at_once * (self._reach.width - first) for first in range(self._reach.width)]
         stack = [max(1, room // max(1, n * self._position_bytes)) for n in tokens]
         return chunks_of(starts, stack, [ENOUGH // n for n in tokens])
@@ -283,7 +285,8 @@ class Sweep:
         return name_of(Site("resid_pre", self._arch.n_layers))
 
     @property
-    def _fingerprint(self) -> str:
+    def fingerprint(self) -> str:
+        """What is run on what, in one hash: partial results belong to it."""
         parts = self.metric, self.variants, self.base, self.other, self.base_changes, self.prompts.groups
         return fingerprint(provenance(self.model).weights, *parts)
 

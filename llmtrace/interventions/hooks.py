@@ -54,6 +54,7 @@ def part(value: Tensor, site: Site) -> Tensor:
 def apply(change: Change, live: Tensor, other: Tensor | None, first: int) -> None:
     """Write the change into `live` [batch pos ...], which begins at position `first`."""
     given = _given(change, other)
+    given = None if given is None else given.to(live.device)
     if change.where is None and change.keys is None:
         live.copy_(change.new.apply(live, None if given is None else given[:, first:].to(live)))
         return

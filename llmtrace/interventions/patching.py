@@ -148,7 +148,8 @@ def plan_patch_sweep(
             continue
         sites += _sites(kind, split, chosen, at, arch)
     rows = tuple((site,) for site in sites)
-    return _patching(model, prompts, rows, direction, metric, memory, {"what": "+".join(kinds), **({"by": by} if by else {})})
+    asked = {"what": "+".join(kinds), **({"by": by} if by else {})}
+    return _patching(model, prompts, rows, direction, metric, memory, asked)
 
 
 def _patching(

@@ -34,7 +34,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmtrace.errors import InputError
-from llmtrace.interventions.budget import Memory, at_once, budget, bytes_per_position, kept_bytes
+from llmtrace.interventions.budget import Memory, at_once, budget, bytes_per_position, kept_bytes, stack_room
 from llmtrace.interventions.checkpoint import Partial, fingerprint, partial_results
 from llmtrace.interventions.declared import Declared
 from llmtrace.interventions.effects import Effects
@@ -382,7 +382,8 @@ class PathPatching:
 
     @cached_property
     def _paths_at_once(self) -> int:
-        room = self._room - self._prompts_at_once * self._kept_bytes
+        kept = self._prompts_at_once * self._kept_bytes
+        room = stack_room(self._room, kept, self.memory, self.model.W_E.device)
         return max(1, min(len(self.paths), room // (self._prompts_at_once * self._path_bytes)))
 
 

@@ -8,9 +8,10 @@ from slow_twins import metric_of_run, read
 from tiny import ALL, POST_NORM, Tiny, close, one_of_each, over, prompts
 
 from llmtrace import interventions
-from llmtrace.errors import InputError
+from llmtrace.errors import Cancelled, InputError
 from llmtrace.interventions.causal_tracing import noises
 from llmtrace.models import load
+from llmtrace.progress import listen
 from llmtrace.prompts import ioi
 
 
@@ -85,6 +86,23 @@ def test_the_subject_of_tiny_english_is_read_at_its_place_early_and_at_the_end_l
     effects = interventions.causal_trace(model, p, ["S2"], positions=["S2", "END"], samples=2)
     at_s2, at_end = effects.normalised()[0::2], effects.normalised()[1::2]
     assert at_s2[0] > 0.9 > 0.5 > at_s2[3] and at_end[3] > 0.9 > 0.5 > at_end[0]
+
+
+def test_a_stopped_trace_goes_on_with_the_next_draw(tmp_path) -> None:
+    p, file, seen = prompts(), tmp_path / "partial", []
+
+    def stop(done, total, label):
+        seen.append(done)
+        if done == 2:
+            raise Cancelled("Stopped from outside.")
+
+    how = {"positions": ["MID"], "samples": 3, "metric": "logit_diff"}
+    whole = interventions.causal_trace(ALL[0].model, p, ["MID"], **how)
+    with pytest.raises(Cancelled), listen(stop):
+        interventions.causal_trace(ALL[0].model, p, ["MID"], resume=file, **how)
+    assert file.is_file()
+    again = interventions.causal_trace(ALL[0].model, p, ["MID"], resume=file, **how)
+    assert torch.equal(again.after, whole.after) and torch.equal(again.before, whole.before) and not file.exists()
 
 
 @pytest.mark.parametrize(
