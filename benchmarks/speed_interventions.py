@@ -305,10 +305,10 @@ def main() -> None:
         memory_of(*options.memory_of)
         return
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    print(
-        f"{date.today()}, {platform.machine()} with {os.cpu_count()} cores, {options.threads} threads, "
-        f"torch {version('torch')}, transformer-lens {version('transformer-lens')}, float32, {PROMPTS} prompts x {LENGTH} tokens, commit {commit}"
-    )
+    machine = f"{platform.machine()} with {os.cpu_count()} cores, {options.threads} threads"
+    versions = f"torch {version('torch')}, transformer-lens {version('transformer-lens')}"
+    work = f"float32, {PROMPTS} prompts x {LENGTH} tokens"
+    print(f"{date.today()}, {machine}, {versions}, {work}, commit {commit}")
     for name in [options.model] if options.model else CASES:
         if name != "smollm2" or smollm2_is_here():
             measure(name, options)

@@ -279,10 +279,15 @@ def ungrouped(tiny: Tiny) -> bool:
 
 
 def patterns_are_live(tiny: Tiny) -> bool:
-    """Bridges whose attention is computed by the wrapped module discard a changed pattern: GPT-J, and under
+    """Bridges whose attention is computed by the wrapped module discard a changed pattern: GPT-J and GPT-Neo, and under
     transformer-lens 3.9 TransformerLens' own small model (law 16)."""
-    delegates = tiny.family.name == "gptj" or (tiny.family.norm is None and HOOKED_EXISTS)
+    delegates = tiny.family.name in ("gptj", "gpt-neo") or (tiny.family.norm is None and HOOKED_EXISTS)
     return tiny.backend == "hooked" or not delegates
+
+
+def scores_are_live(tiny: Tiny) -> bool:
+    """The same of attention scores, which TransformerLens' own small model discards as a bridge in any version."""
+    return patterns_are_live(tiny) and (tiny.backend == "hooked" or tiny.family.norm is not None)
 
 
 def one_of_each(tiny: Tiny) -> bool:

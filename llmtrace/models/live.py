@@ -9,6 +9,7 @@ Cost: two forward passes on 4 tokens per kind of activation, once per state of t
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -47,4 +48,6 @@ def _is_live(model: TraceModel, name: str) -> bool:
         return value.masked_fill(value.isfinite(), 0.0) + 0.5 * torch.rand_like(value)
 
     tokens = probe_tokens(model)
-    return not torch.equal(final_residual(model, tokens), final_residual(model, tokens, [(name, moved)]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # transformer-lens 4 warns that an edit is discarded: that is what is asked
+        return not torch.equal(final_residual(model, tokens), final_residual(model, tokens, [(name, moved)]))

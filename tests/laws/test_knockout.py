@@ -8,7 +8,7 @@ import pytest
 import slow_twins as slow
 import torch
 from slow_twins import metric_of_run
-from tiny import ALL, POST_NORM, Tiny, close, one_of_each, over, patterns_are_live, prompts
+from tiny import ALL, POST_NORM, Tiny, close, one_of_each, over, prompts, scores_are_live
 
 from llmtrace import interventions
 from llmtrace.errors import InputError
@@ -32,7 +32,7 @@ def cut(p, queries, keys, head=None):
     return change
 
 
-@over(patterns_are_live, one_of_each, among=[*ALL, *POST_NORM])
+@over(scores_are_live, one_of_each, among=[*ALL, *POST_NORM])
 def test_knockout_equals_its_slow_twin(tiny: Tiny) -> None:
     """Windows of one and two layers, all heads and some, two lengths of prompts."""
     p, queries, keys = prompts(padded=True), ["END", "MID"], [1, "MID"]
