@@ -841,7 +841,9 @@ PLOTS = {
         lambda w, p: lt.plot(w.prompts.metric()), InputError, "got Metric; plot what a method returned."
     ),
     "unknown option of a figure": Bad(
-        lambda w, p: lt.plot(w.effects, colour="red"), InputError, "Effects figure (top, level, seed), got 'colour'."
+        lambda w, p: lt.plot(w.effects, colour="red"),
+        InputError,
+        "Effects figure (top, level, seed, normalised), got 'colour'.",
     ),
 }
 

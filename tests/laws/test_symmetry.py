@@ -11,6 +11,7 @@ from tiny import (
     ALL,
     POST_NORM,
     VOCAB,
+    WIDTH,
     Tiny,
     close,
     has_mlp,
@@ -19,6 +20,7 @@ from tiny import (
     one_of_each,
     over,
     prompts,
+    scores_are_live,
 )
 
 from llmtrace import circuits, influence, interventions, models, signals
@@ -45,11 +47,20 @@ METHODS: dict[str, Scores] = {
     "value_weighted_norms": lambda m, p: influence.value_weighted_norms(m, p, layer=1).values,
     "path_patch": lambda m, p: interventions.path_patch(m, p).change.T,
     "ablate": lambda m, p: interventions.ablate(m, p, mode="resample").change.T,
+    "patch": lambda m, p: interventions.patch(m, p, ["resid_pre.1@MID", ["resid_pre.0@MID", "attn_out.1"]]).change.T,
+    "patch_sweep": lambda m, p: interventions.patch_sweep(m, p, "attn_out", positions=["MID", "END"]).change.T,
+    "patch_paths": lambda m, p: interventions.patch_paths(m, p, ["input -> logits"], direction="denoising").change.T,
+    "knock_out": lambda m, p: interventions.knock_out(m, p, ["END"], ["MID"]).change.T,
+    "zero_values": lambda m, p: interventions.zero_values(m, p, ["MID"]).change.T,
+    "project_out": lambda m, p: interventions.project_out(m, p, torch.ones(WIDTH, dtype=torch.float64)).change.T,
+    "steer": lambda m, p: interventions.steer(m, p, torch.ones(WIDTH, dtype=torch.float64), at="resid_pre.1").change.T,
     "eap": lambda m, p: circuits.eap(m, p).per_prompt,
     "run_circuit": lambda m, p: circuits.run_circuit(m, half_circuit(m), p)[:, None],
 }
 # one run per edge; its symmetries are those of `run_circuit`, which it consists of
 TOO_SLOW_HERE = {"exact"}
+# noise is drawn for the places of a batch, so another batch has another noise
+OWN_NOISE = {"causal_trace"}
 # methods whose token axes keep the width of the padded batch
 PER_TOKEN = {"source_token_attribution", "raw_attention", "rollout", "value_weighted_norms"}
 
@@ -57,12 +68,12 @@ PER_TOKEN = {"source_token_attribution", "raw_attention", "rollout", "value_weig
 def test_the_list_is_complete() -> None:
     """A new row in any table of methods must come under these laws."""
     tables = (influence.METHODS, interventions.METHODS, circuits.METHODS)
-    assert {name for table in tables for name in table} == (set(METHODS) - {"run_circuit"}) | TOO_SLOW_HERE
+    assert {name for table in tables for name in table} == (set(METHODS) - {"run_circuit"}) | TOO_SLOW_HERE | OWN_NOISE
 
 
 def applies(tiny: Tiny, method: str) -> bool:
-    """Neurons need an MLP."""
-    return has_mlp(tiny) or method != "neuron_attribution"
+    """Neurons need an MLP, a knockout scores that the model goes on with."""
+    return (has_mlp(tiny) or method != "neuron_attribution") and (scores_are_live(tiny) or method != "knock_out")
 
 
 def every_method(tiny: Tiny) -> dict[str, Scores]:
