@@ -100,13 +100,13 @@ def randomise(model: torch.nn.Module, seed: int) -> torch.nn.Module:
     return model
 
 
-def hugging_face(name: str, **options: Any) -> Callable[[int], Any]:
+def hugging_face(name: str, config_class: str | None = None, **options: Any) -> Callable[[int], Any]:
     """A maker of a tiny random Hugging Face model of a family."""
 
     def make(seed: int) -> Any:
         import transformers
 
-        config = getattr(transformers, f"{name}Config")(
+        config = getattr(transformers, config_class or f"{name}Config")(
             **{"vocab_size": VOCAB, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0} | options
         )
         kind = "LMHeadModel" if name == "GPT2" else "ForCausalLM"
@@ -202,6 +202,32 @@ QWEN3 = Family(
     gated=True, rotary=True, kv_heads=KV_HEADS,
 )  # fmt: skip
 
+# the other families that HookedTransformer computes; what they consist of is above, but not together: positions with an
+# offset and ReLU; biases beside partial rotation, in parallel; fused projections; scaled embeddings; norms of queries
+# and keys with norms after the blocks, and rotary bases that differ between local and global layers
+OPT = Family(
+    "opt",
+    hugging_face(
+        "OPT", hidden_size=WIDTH, word_embed_proj_dim=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
+        ffn_dim=HIDDEN, max_position_embeddings=CONTEXT,
+    ),
+    "LN", value_bias=True,
+)  # fmt: skip
+PHI = Family("phi", hugging_face("Phi", **LLAMA_SHAPE), "LN", parallel=True, rotary=True, value_bias=True)
+PHI3 = Family("phi3", hugging_face("Phi3", **LLAMA_SHAPE, **GROUPED), "RMS", gated=True, rotary=True, kv_heads=KV_HEADS)
+GEMMA = Family(
+    "gemma", hugging_face("Gemma", **LLAMA_SHAPE, **GROUPED, head_dim=WIDTH // HEADS), "RMS",
+    gated=True, rotary=True, kv_heads=KV_HEADS,
+)  # fmt: skip
+GEMMA3 = Family(
+    "gemma3",
+    hugging_face(
+        "Gemma3", "Gemma3TextConfig", **LLAMA_SHAPE, **GROUPED, head_dim=WIDTH // HEADS, sliding_window=3,
+        layer_types=["sliding_attention", "full_attention"],
+    ),
+    "RMS", gated=True, rotary=True, kv_heads=KV_HEADS, post_norm=True,
+)  # fmt: skip
+
 FAMILIES = (GPT2, LLAMA, QWEN2, NEOX, GPTJ, PLAIN, ATTN_ONLY)
 BACKENDS = ("hooked", "bridge") if HOOKED_EXISTS else ("bridge",)
 # Processed and raw weights differ most for LayerNorm with everything in it and for RMSNorm with groups: both of those
@@ -227,6 +253,8 @@ ALL = tinies(KINDS, SECOND)
 POST_NORM = tinies([(GEMMA2, True)], [(GEMMA2, True)])
 # for laws of whatever depends on the kind of attention
 WIDE = tinies([(BLOOM, True), (GPT_NEO, True), (MISTRAL, True), (QWEN3, True)], [(QWEN3, False)])
+# for one law at least: with these, every family of `models.families` is stood on
+REST = tinies([(OPT, True), (PHI, True), (PHI3, True), (GEMMA, True), (GEMMA3, True)], [])
 # for laws that compare processed with raw weights of one family
 PROCESSED = tinies([(family, True) for family in (GPT2, LLAMA, QWEN2, NEOX, GPTJ)], [(GPT2, True), (LLAMA, True)])
 
@@ -279,9 +307,9 @@ def ungrouped(tiny: Tiny) -> bool:
 
 
 def patterns_are_live(tiny: Tiny) -> bool:
-    """Bridges whose attention is computed by the wrapped module discard a changed pattern: GPT-J and GPT-Neo, and under
-    transformer-lens 3.9 TransformerLens' own small model (law 16)."""
-    delegates = tiny.family.name in ("gptj", "gpt-neo") or (tiny.family.norm is None and HOOKED_EXISTS)
+    """Bridges whose attention is computed by the wrapped module discard a changed pattern: GPT-J, GPT-Neo and OPT, and
+    under transformer-lens 3.9 TransformerLens' own small model (law 16)."""
+    delegates = tiny.family.name in ("gptj", "gpt-neo", "opt") or (tiny.family.norm is None and HOOKED_EXISTS)
     return tiny.backend == "hooked" or not delegates
 
 

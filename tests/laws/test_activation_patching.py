@@ -11,41 +11,64 @@ from slow_twins import metric_of_run
 from tiny import (
     ALL,
     FIRST_DIFFERENCE,
+    HOOKED_EXISTS,
+    LAYERS,
+    MISTRAL,
     POST_NORM,
+    REST,
+    VOCAB,
     WIDE,
     Tiny,
     close,
     has_mlp,
+    hooked,
     one_of_each,
     over,
     patterns_are_live,
     prompts,
+    scores_are_live,
     sequential,
 )
 
 from llmtrace import interventions, models
 from llmtrace.errors import InputError, NotFoundError, UnsupportedError
-from llmtrace.interventions.places import OF_HEAD, OF_KV_HEAD, OF_LAYER
+from llmtrace.interventions.places import KINDS, OF_HEAD, OF_KV_HEAD, OF_LAYER, OF_NEURON
+from llmtrace.models.families import FAMILIES
 from llmtrace.nodes import Head, KvHead, Mlp, Neuron, Site
 
-EVERYWHERE = [*ALL, *POST_NORM, *WIDE]
+WHOLE = ("layer", "position")  # sweeps that take all heads of a layer together
+KINDS_OF_ATTENTION = [*ALL, *POST_NORM, *WIDE]
+EVERYWHERE = [*KINDS_OF_ATTENTION, *REST]
 
 
 def kinds_of(tiny: Tiny) -> list[str]:
-    found = ["resid_pre", "attn_out", *OF_HEAD[:2], *OF_KV_HEAD]
-    found += ["pattern"] if patterns_are_live(tiny) else []
-    found += ["mlp_out", "mlp_post"] if has_mlp(tiny) else []
-    on_the_way = tiny.backend == "hooked"  # a bridge adds its own residual stream after attention
-    return found + (["resid_mid"] if has_mlp(tiny) and sequential(tiny) and on_the_way else [])
+    """What can be patched; what a bridge shows beside its way is refused."""
+    missing = set[str]()
+    if not has_mlp(tiny):
+        missing |= {"resid_mid", "mlp_out", *OF_NEURON}
+    if not (sequential(tiny) and hooked(tiny)):
+        missing.add("resid_mid")
+    if not patterns_are_live(tiny):
+        missing.add("pattern")
+    if not scores_are_live(tiny):
+        missing.add("scores")
+    return [kind for kind in KINDS if kind not in missing]
 
 
 def place(tiny: Tiny, kind: str, layer: int) -> int | Head | KvHead | Neuron:
     if kind in OF_LAYER:
         return layer
-    if kind == "mlp_post":
+    if kind in OF_NEURON:
         return Neuron(layer, 3)
     grouped = kind in OF_KV_HEAD and tiny.family.kv_heads < tiny.family.n_heads
     return KvHead(layer, 1) if grouped else Head(layer, 1)
+
+
+@pytest.mark.skipif(not HOOKED_EXISTS, reason="transformer-lens 4 has no HookedTransformer")
+def test_every_family_that_loads_is_stood_on() -> None:
+    """A new row in the table of families must come under these laws."""
+    stood_on = {tiny.model.cfg.original_architecture for tiny in EVERYWHERE if hooked(tiny)}
+    assert set(FAMILIES) <= stood_on, f"no tiny model of {sorted(set(FAMILIES) - stood_on)}"
 
 
 @over(one_of_each, among=EVERYWHERE)
@@ -56,7 +79,6 @@ def test_every_kind_equals_its_slow_twin(tiny: Tiny, direction: str) -> None:
     for kind in kinds_of(tiny):
         for layer, at in ((0, ()), (tiny.family.n_layers - 1, ("MID",)), (0, ("MID", "END", 2))):
             rows.append([Site(kind, place(tiny, kind, layer), at)])
-    rows.append([Site("resid_post", 0, ("MID",))])
     effects = interventions.patch(tiny.model, p, rows, direction=direction)
     for i, sites in enumerate(rows):
         close(effects.after[i], slow.activation_patched(tiny.model, p, sites, direction), 10 * tiny.atol)
@@ -65,27 +87,66 @@ def test_every_kind_equals_its_slow_twin(tiny: Tiny, direction: str) -> None:
     close(effects.before, metric_of_run(tiny.model, p, tokens=slow.sides(p, direction)[0]), tiny.atol)
 
 
-@over(one_of_each, among=[*ALL, *WIDE])
+@over(one_of_each, among=KINDS_OF_ATTENTION)
+def test_every_sweep_equals_its_slow_twin(tiny: Tiny) -> None:
+    """By layer, position, head, head and position, query and key: every place is there once, the last of each kind is
+    what a whole pass gives. Prompts of two lengths, named positions."""
+    p, layer, at, kinds = prompts(padded=True), tiny.family.n_layers - 1, ("MID", "END"), kinds_of(tiny)
+    of_heads = [kind for kind in kinds if kind in (*OF_HEAD, *OF_KV_HEAD)]
+    sweeps = {
+        "layer": (kinds, 1),
+        "position": (kinds, len(at)),
+        "head": (of_heads, 1),
+        "head and position": (of_heads, len(at)),
+        "query and key": ([kind for kind in kinds if kind in ("pattern", "scores")], len(at) ** 2),
+    }
+    directions = ("denoising", "noising") if hooked(tiny) else ("denoising",)  # the slow twins of a bridge are slow
+    for by, (what, places) in sweeps.items():
+        for direction in directions if what else ():
+            effects = interventions.patch_sweep(
+                tiny.model, p, what, by=by, layers=[layer], positions=at, direction=direction
+            )
+            found = [nodes[0] for nodes in effects.nodes]
+            for kind in what:
+                rows = [i for i, site in enumerate(found) if isinstance(site, Site) and site.kind == kind]
+                heads = tiny.family.kv_heads if kind in OF_KV_HEAD else tiny.family.n_heads
+                assert len({found[i] for i in rows}) == len(rows) == places * (1 if by in WHOLE else heads), (by, kind)
+                expected = slow.activation_patched(tiny.model, p, list(effects.nodes[rows[-1]]), direction)
+                close(effects.after[rows[-1]], expected, 10 * tiny.atol)
+
+
+@over(one_of_each, among=KINDS_OF_ATTENTION)
 def test_places_patched_together_are_one_run(tiny: Tiny) -> None:
-    """Law 16: (q, k) = pattern, (q, k, v) = z, and (pattern, v) = z where patterns are live."""
+    """Law 16: (q, k) = pattern, (q, k, v) = z, and (pattern, v) = z where patterns are live: of a whole layer, and of
+    the query heads that share a key-value head."""
     p, layer = prompts(), tiny.family.n_layers - 1
     together = {
         "z": [Site("z", layer)],
         "qkv": [Site(kind, layer) for kind in "qkv"],
         "qk": [Site(kind, layer) for kind in "qk"],
     }
+    group = tiny.family.n_heads // tiny.family.kv_heads
+    heads = [Head(layer, head) for head in range(group, 2 * group)]
+    shared = heads[0] if group == 1 else KvHead(layer, 1)
+    together |= {
+        "z of some": [Site("z", head) for head in heads],
+        "qkv of some": [*(Site("q", head) for head in heads), Site("k", shared), Site("v", shared)],
+    }
     if patterns_are_live(tiny):
         together |= {"pattern": [Site("pattern", layer)], "pattern v": [Site("pattern", layer), Site("v", layer)]}
     effects = interventions.patch(tiny.model, p, list(together.values()))
     after = dict(zip(together, effects.after, strict=True))
+    for name, sites in together.items():
+        close(after[name], slow.activation_patched(tiny.model, p, sites, "denoising"), 10 * tiny.atol)
     close(after["qkv"], after["z"], tiny.atol)
+    close(after["qkv of some"], after["z of some"], tiny.atol)
     if patterns_are_live(tiny):
         close(after["qk"], after["pattern"], tiny.atol)
         close(after["pattern v"], after["z"], tiny.atol)
     assert (after["qk"] - after["z"]).abs().max() > 1e-4
 
 
-@over(one_of_each, among=[*ALL, *POST_NORM])
+@over(one_of_each, among=KINDS_OF_ATTENTION)
 def test_the_whole_stream_is_the_other_run(tiny: Tiny) -> None:
     """Law 15 and 20: all positions of resid_pre of any layer, or of what leaves the last: normalised 1."""
     effects = interventions.patch_sweep(tiny.model, prompts(), ("resid_pre", "resid_post"), by="layer")
@@ -149,12 +210,15 @@ def test_what_comes_before_the_first_difference_is_not_run(tiny: Tiny) -> None:
     assert torch.equal(late.run().change[0], torch.zeros(len(p), dtype=late.run().change.dtype))
 
 
-def test_noising_is_denoising_of_the_prompts_exchanged() -> None:
-    p = prompts(padded=True)
+@over(one_of_each)
+def test_noising_is_denoising_of_the_prompts_exchanged(tiny: Tiny) -> None:
+    p, what = prompts(padded=True), ("attn_out", "z", "k")
     other = changed(p, clean=p.corrupted, corrupted=p.clean)
-    ours = interventions.patch_sweep(ALL[0].model, p, "z", direction="noising")
-    theirs = interventions.patch_sweep(ALL[0].model, other, "z", direction="denoising")
-    assert torch.equal(ours.after, theirs.after) and torch.equal(ours.before, theirs.before)
+    for ours_is, theirs_is in (("noising", "denoising"), ("denoising", "noising")):
+        ours = interventions.patch_sweep(tiny.model, p, what, direction=ours_is)
+        theirs = interventions.patch_sweep(tiny.model, other, what, direction=theirs_is)
+        assert torch.equal(ours.after, theirs.after) and torch.equal(ours.before, theirs.before)
+        assert ours.other is not None and theirs.other is not None and torch.equal(ours.other, theirs.other)
 
 
 @over(one_of_each)
@@ -181,11 +245,41 @@ def test_memory_changes_no_number(tiny: Tiny) -> None:
     close(small.run().after, large.run().after, 10 * tiny.atol)
 
 
-@over(lambda tiny: not patterns_are_live(tiny))
+@over(one_of_each)
+def test_padding_changes_no_number(tiny: Tiny) -> None:
+    """Law 47: prompts that are padded further, and with other tokens, have the same effects."""
+    p, more = prompts(padded=True), 3
+    junk = torch.randint(VOCAB, (len(p), more + p.clean.shape[1]), generator=torch.Generator().manual_seed(9))
+    real = torch.nn.functional.pad(p.mask, (0, more))
+    wide = {
+        side: torch.nn.functional.pad(p.side(side), (0, more)).where(real, junk if side == "clean" else junk.flip(0))
+        for side in ("clean", "corrupted")
+    }
+    padded = changed(p, clean=wide["clean"], corrupted=wide["corrupted"])
+    what = [kind for kind in kinds_of(tiny) if kind in ("resid_pre", "z", "k", "pattern")]
+    for direction in ("denoising", "noising"):
+        ours, theirs = (
+            interventions.patch_sweep(tiny.model, q, what, by="layer", direction=direction) for q in (p, padded)
+        )
+        close(theirs.after, ours.after, 10 * tiny.atol)
+
+
+@over(lambda tiny: tiny.family is MISTRAL, among=WIDE)
+def test_what_a_window_leaves_out_has_no_effect(tiny: Tiny) -> None:
+    """The windows of these models are shorter than the prompts: END, position 6, attends to 4, 5 and 6."""
+    last = LAYERS - 1
+    effects = interventions.patch(tiny.model, prompts(), [f"resid_pre.{last}@{at}" for at in (2, 3, 4, 5)])
+    by_position = effects.change.abs().amax(1)
+    assert bool((by_position[:2] <= tiny.atol).all()) and bool((by_position[2:] > 1e-4).all())
+
+
+@over(lambda tiny: not scores_are_live(tiny), among=EVERYWHERE)
 def test_dead_activations_are_refused(tiny: Tiny) -> None:
     """On a bridge whose module goes on with its own pattern a patch would have no effect, silently."""
-    with pytest.raises(UnsupportedError, match="hook_pattern changes nothing in this TransformerBridge"):
-        interventions.patch_sweep(tiny.model, prompts(), "pattern")
+    dead = {"scores": "hook_attn_scores"} | ({} if patterns_are_live(tiny) else {"pattern": "hook_pattern"})
+    for kind, name in dead.items():
+        with pytest.raises(UnsupportedError, match=f"{name} changes nothing in this TransformerBridge"):
+            interventions.patch_sweep(tiny.model, prompts(), kind)
 
 
 @over(lambda tiny: tiny.backend == "bridge", has_mlp, sequential)
