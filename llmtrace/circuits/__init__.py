@@ -1,6 +1,14 @@
 """The graph of a model, finding a circuit in it, running only that circuit, and judging it."""
 
 from llmtrace.circuits.circuit import Circuit, circuit_json_schema
+from llmtrace.circuits.compare import Comparison, Overlap, average_precision, compare, roc_auc
+from llmtrace.circuits.definitions import (
+    DEFINITIONS,
+    Definition,
+    definition_json_schema,
+    find_definition,
+    load_definition,
+)
 from llmtrace.circuits.discover import discover
 from llmtrace.circuits.discovery import METHODS, eap, exact_edges
 from llmtrace.circuits.evaluation import CircuitReport, evaluate, random_circuits
@@ -10,7 +18,8 @@ from llmtrace.circuits.scores import EdgeScores
 from llmtrace.circuits.selection import SELECTIONS, select
 
 __all__ = [
-    "METHODS", "SELECTIONS", "Circuit", "CircuitReport", "EdgeScores", "Graph", "ablated_writes", "circuit_json_schema",
-    "discover", "eap", "evaluate", "exact_edges", "random_circuits", "run_circuit",
-    "run_circuits", "select",
+    "DEFINITIONS", "METHODS", "SELECTIONS", "Circuit", "CircuitReport", "Comparison", "Definition", "EdgeScores",
+    "Graph", "Overlap", "ablated_writes", "average_precision", "circuit_json_schema", "compare",
+    "definition_json_schema", "discover", "eap", "evaluate", "exact_edges", "find_definition", "load_definition",
+    "random_circuits", "roc_auc", "run_circuit", "run_circuits", "select",
 ]  # fmt: skip
