@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from llmtrace.cli.ablate import ablate
 from llmtrace.cli.compare import compare
+from llmtrace.cli.convert import convert
 from llmtrace.cli.demo import demo
 from llmtrace.cli.discover import discover
 from llmtrace.cli.evaluate import evaluate
@@ -58,7 +59,7 @@ app = typer.Typer(
     cls=Program, help=HELP, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
     pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )  # fmt: skip
-for command in (demo, models, trace, influence, patch, ablate, paths, discover, evaluate, compare):
+for command in (demo, models, trace, influence, patch, ablate, paths, discover, evaluate, compare, convert):
     app.command()(command)
 
 

@@ -1,0 +1,129 @@
+"""`llmtrace convert`: a circuit into and out of the files of other programs."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmtrace.cli.discover import CIRCUIT
+from llmtrace.cli.options import Device, Dtype, Json, Out, Overwrite, Seed, one_of
+from llmtrace.cli.prompts import Asked
+from llmtrace.cli.run import RESULT, Run
+from llmtrace.cli.screen import Screen
+from llmtrace.errors import InputError
+from llmtrace.files import atomic_folder, write_text
+
+if TYPE_CHECKING:
+    from llmtrace.circuits import Circuit
+    from llmtrace.circuits.formats import Format
+    from llmtrace.cli.documents import Document
+
+# Said here so that help loads no tables; tests/test_formats.py compares the names with the table.
+FORMATS = ("llmtrace", "eap-ig", "eap-ig-pt", "mib", "mib-pt", "neuronpedia", "graphml", "dot", "mermaid")
+
+
+def convert(
+    circuit: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CIRCUIT", help="A circuit file of any of these programs, or a folder (discover's or MIB's)."
+        ),
+    ],
+    to: Annotated[str, typer.Option("--to", metavar=one_of(FORMATS), help="The format to write.")],
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="FORMAT", help="Of CIRCUIT.  [default: its name or content tells]")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Of the file; of MIB's folder: task_model.")
+    ] = None,
+    n_kv_heads: Annotated[
+        int | None, typer.Option("--kv-heads", metavar="N", help="Key-value heads in a layer, if CIRCUIT is silent.")
+    ] = None,
+    d_model: Annotated[
+        int | None,
+        typer.Option("--d-model", metavar="N", help="The model's width, which EAP-IG files have a place for."),
+    ] = None,
+    membership: Annotated[
+        bool, typer.Option("--membership", help="MIB: nine circuits instead of importances.")
+    ] = False,
+    percent: Annotated[
+        float | None, typer.Option("--percent", metavar="P", help="Which of MIB's nine circuits CIRCUIT means.")
+    ] = None,
+    json: Json = False,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    seed: Seed = 0,
+) -> None:
+    """Convert a circuit file for other programs, or from them.
+
+    Without --out the circuit is read and described. No model is loaded: --device, --dtype and --seed change nothing.
+    """
+    reading: dict[str, Any] = {"n_kv_heads": n_kv_heads, "percent": percent}
+    writing: dict[str, Any] = {"d_model": d_model, "membership": membership or None}
+    options = {"circuit": str(circuit), "to": to, "from": source, "name": name, **reading, **writing}
+    run = Run("convert", str(circuit), json, out, overwrite, device, dtype, Asked(seed=seed), options)
+
+    from llmtrace.circuits.formats import export_circuit, format_of, import_circuit
+
+    row = format_of(to)
+    if not row.suffix and name is None:
+        raise InputError(f"{to} writes a folder per task and model, so it needs --name, such as --name ioi_gpt2.")
+    path = circuit / CIRCUIT if (circuit / CIRCUIT).is_file() else circuit
+    found = import_circuit(path, format=source, **_given(reading))
+    if Path(name or "").name != (name or ""):
+        raise InputError(f"Expected --name to be a plain name without folders, got {name!r}; the folder is --out.")
+    document = _document(run, found)
+    if out is not None:
+        with atomic_folder(out, overwrite=overwrite) as draft:
+            export_circuit(found, draft / f"{name or Path(CIRCUIT).stem}{row.suffix}", to, **_given(writing))
+            written = sorted(file for file in draft.rglob("*") if file.is_file())
+            document.rows = [{"file": str(f.relative_to(draft)), "bytes": f.stat().st_size} for f in written]
+            document.files = sorted([*(file["file"] for file in document.rows), RESULT])
+            write_text(draft / RESULT, document.model_dump_json(indent=1) + "\n")
+    if json:
+        sys.stdout.write(document.model_dump_json() + "\n")
+        return
+    _show(Screen(), found, row, document)
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """Those that were asked for; a format without such an option refuses it."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _document(run: Run, circuit: Circuit) -> Document:
+    """What --json prints; its rows are the files that were written."""
+    from llmtrace.cli.documents import SCHEMA_VERSION, Document
+
+    return Document(
+        kind=f"llmtrace.cli.{run.command}",
+        schema_version=SCHEMA_VERSION,
+        command=run.command,
+        options=run.options,
+        seed=run.asked.seed,
+        summary={
+            "edges": circuit.n_edges, "edges_of_model": circuit.graph.n_edges, "scored": circuit.scores is not None,
+            "nodes": [str(node) for node in circuit.nodes], "graph": circuit.graph.as_dict(),
+        },
+        rows=[],
+        out=None if run.out is None else str(run.out),
+    )  # fmt: skip
+
+
+def _show(screen: Screen, circuit: Circuit, row: Format, document: Document) -> None:
+    scores = "with scores" if circuit.scores is not None else "without scores"
+    screen.say(f"{circuit.n_edges:,} edges, {scores}, of {circuit.graph!r}")
+    if document.out is None:
+        screen.say("Nothing was written: add --out FOLDER to convert it.")
+        return
+    screen.heading(f"Written to {document.out}")
+    screen.say(", ".join(document.files))
+    if row.name == "llmtrace":
+        found = shlex.quote(document.out)
+        screen.next([(f"llmtrace evaluate MODEL {found}", "is it a good circuit? MODEL is the one it was found in")])
