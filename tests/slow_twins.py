@@ -65,6 +65,12 @@ def output_bias(model: Any, tokens: Tensor, layer: int) -> Tensor:
 
 def head_write(model: Any, tokens: Tensor, layer: int, head: int, hooks: Iterable[Hook] = ()) -> Tensor:
     attn_out = f"blocks.{layer}.hook_attn_out"
+    if describe(model).post_norm:  # the head's share of what arrives: an RMSNorm multiplies all results alike
+        name = f"blocks.{layer}.attn.hook_z"
+        kept = read(model, tokens, [attn_out, name], hooks)
+        z, W_O = kept[name], model.blocks[layer].attn.W_O
+        share = (z[:, :, head] @ W_O[head]) / torch.einsum("bphe,hed->bpd", z, W_O)
+        return torch.nan_to_num(share) * kept[attn_out]  # 0 of 0 where no head says anything
     alone = read(model, tokens, [attn_out], [*hooks, only_head(layer, head)])[attn_out]
     return alone - output_bias(model, tokens, layer)
 

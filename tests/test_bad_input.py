@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import llmtrace as lt
-from llmtrace.circuits import SELECTIONS
+from llmtrace.circuits import SELECTIONS, background
 from llmtrace.circuits.discovery import METHODS, eap, exact_edges
 from llmtrace.errors import (
     CheckError,
@@ -746,10 +746,14 @@ CIRCUITS = {
         lambda w, p: w.full | lt.Circuit.full(lt.Graph.of(w.gate)), MismatchError,
         "Expected circuits of one graph, got Graph(4",
     ),
-    "removed writes of other prompts": Bad(
-        lambda w, p: lt.run_circuit(w.model, w.full, w.prompts, removed_writes=torch.zeros(37, 2, 15, 128)),
+    "a background of other prompts": Bad(
+        lambda w, p: lt.run_circuit(w.model, w.full, w.prompts[:2], ablation=background(w.model, w.prompts)),
         MismatchError,
-        "Expected removed writes of shape [37, 4, 15, 128], got [37, 2, 15, 128]; make them with ablated_writes",
+        "Expected a background of Graph(4 layers x 8 heads, 1,519 edges) on [2, 15] tokens, got one of Graph(4",
+    ),
+    "an ablation that nobody knows": Bad(
+        lambda w, p: lt.run_circuit(w.model, w.full, w.prompts, ablation="noise"), InputError,
+        "Expected ablation resample, zero, mean or Mean(...), got 'noise'; choose one.",
     ),
     "an edge backwards": Bad(
         lambda w, p: lt.Circuit.of(w.graph, ["m1->m0"]), InputError,

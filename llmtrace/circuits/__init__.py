@@ -1,5 +1,6 @@
 """The graph of a model, finding a circuit in it, running only that circuit, and judging it."""
 
+from llmtrace.circuits.background import background
 from llmtrace.circuits.circuit import Circuit, circuit_json_schema
 from llmtrace.circuits.compare import Comparison, Overlap, average_precision, compare, roc_auc
 from llmtrace.circuits.definitions import (
@@ -10,16 +11,16 @@ from llmtrace.circuits.definitions import (
     load_definition,
 )
 from llmtrace.circuits.discover import discover
-from llmtrace.circuits.discovery import METHODS, eap, exact_edges
+from llmtrace.circuits.discovery import METHODS, acdc, clean_corrupted, eap, eap_ig, eap_ig_activations, exact_edges
 from llmtrace.circuits.evaluation import CircuitReport, evaluate, random_circuits
 from llmtrace.circuits.graph import Graph
-from llmtrace.circuits.running import ablated_writes, run_circuit, run_circuits
+from llmtrace.circuits.running import run_circuit, run_circuits
 from llmtrace.circuits.scores import EdgeScores
 from llmtrace.circuits.selection import SELECTIONS, select
 
 __all__ = [
     "DEFINITIONS", "METHODS", "SELECTIONS", "Circuit", "CircuitReport", "Comparison", "Definition", "EdgeScores",
-    "Graph", "Overlap", "ablated_writes", "average_precision", "circuit_json_schema", "compare",
-    "definition_json_schema", "discover", "eap", "evaluate", "exact_edges", "find_definition", "load_definition",
-    "random_circuits", "roc_auc", "run_circuit", "run_circuits", "select",
+    "Graph", "Overlap", "acdc", "average_precision", "background", "circuit_json_schema", "clean_corrupted",
+    "compare", "definition_json_schema", "discover", "eap", "eap_ig", "eap_ig_activations", "evaluate", "exact_edges",
+    "find_definition", "load_definition", "random_circuits", "roc_auc", "run_circuit", "run_circuits", "select",
 ]  # fmt: skip

@@ -106,19 +106,16 @@ class Circuit:
         under zero and mean ablation they still write what their biases make of nothing.
         """
         graph, mask = self.graph, self.mask.clone()
-        feeds = [graph.writer_of(port) for port in graph.ports]
-        alive = mask[:, -1].clone()
-        for column in range(len(graph.ports) - 2, -1, -1):
-            # One sweep from the logits down suffices: what a port feeds is read in later columns only.
-            if not bool(alive[feeds[column]].any()):
+        alive = graph.reaching(mask)
+        for column, port in enumerate(graph.ports[:-1]):
+            if not bool(alive[graph.writer_of(port)].any()):
                 mask[:, column] = False
-            alive |= mask[:, column]
         return self._with(mask)
 
     def require_model(self, model: TraceModel) -> None:
         """Refuse a model of another shape. Other weights of the same shape are allowed: that is how a circuit is
         followed over training; `evaluate` says so in its caveats."""
-        if self.graph != (graph := Graph.of(model)):
+        if self.graph != (graph := Graph.of(model, split_embed=self.graph.split_embed)):
             raise MismatchError(
                 f"This circuit belongs to {self.graph}, and the model is {graph}; load the circuit's model."
             )

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from llmtrace.circuits.circuit import Circuit
 from llmtrace.circuits.graph import Graph
-from llmtrace.circuits.running import Ablation, run_circuits
+from llmtrace.circuits.ground import Ablation, Background, ablation_name
+from llmtrace.circuits.running import run_circuits
 from llmtrace.errors import InputError
 from llmtrace.metrics import MetricLike
 from llmtrace.models import TraceModel, provenance
@@ -116,7 +117,7 @@ def evaluate(
     prompts: PromptSet,
     *,
     metric: MetricLike | None = None,
-    ablation: Ablation = "resample",
+    ablation: Ablation | Background = "resample",
     n_random: int = 10,
     seed: int = 0,
     batch_size: int | None = None,
@@ -154,7 +155,7 @@ def evaluate(
         caveats.append(f"on {flat} of {len(prompts)} prompts model and empty circuit nearly agree: no ratio there")
     return CircuitReport(
         circuit=circuit, alone=alone, model=whole, empty=nothing, random=values[3:], metric=metric.name,
-        ablation=ablation, seed=seed, provenance=provenance(model).as_dict(), caveats=tuple(caveats),
+        ablation=ablation_name(ablation), seed=seed, provenance=provenance(model).as_dict(), caveats=tuple(caveats),
     )  # fmt: skip
 
 

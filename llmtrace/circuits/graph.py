@@ -1,12 +1,14 @@
 """`Graph`: every writer, every port, and which writer comes before which port - as matrices, not objects.
 
-Rows are writers: input 0, head `1 + l(H+1) + h`, MLP `1 + l(H+1) + H`. Columns are ports: per layer q of all heads,
+Rows are writers: input 0, head `1 + l(H+1) + h`, MLP `1 + l(H+1) + H` (with `split_embed` token and position embeddings
+are two rows, `embed` and `pos`, and all others come one later). Columns are ports: per layer q of all heads,
 k and v of all key-value heads, the MLP; the logits last. Names are made when somebody asks for them: Llama-3-8B has
 805,681 edges.
 
     edges = sum_l [(H + 2 Hkv) before_l + before_l + H] + before_L,     before_l = 1 + (H + 1) l       (law 28)
 
-A parallel MLP does not read its own layer's heads; an attention-only model has no MLP rows and columns.
+A parallel MLP does not read its own layer's heads; an attention-only model has no MLP rows and columns. In a post-norm
+model a node's write is what the residual stream receives of it.
 """
 
 from __future__ import annotations
@@ -20,8 +22,15 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from llmtrace.errors import InputError
-from llmtrace.models import Architecture, TraceModel, describe, require_additive
+from llmtrace.errors import InputError, UnsupportedError
+from llmtrace.models import (
+    Architecture,
+    TraceModel,
+    attention_weights,
+    describe,
+    require_additive,
+    require_separate_heads,
+)
 from llmtrace.nodes import Edge, Head, KvHead, Logits, Mlp, Node, Port
 from llmtrace.signals.writes import writers
 
@@ -35,6 +44,8 @@ class Graph:
     n_kv_heads: int
     parallel: bool
     attn_only: bool
+    split_embed: bool = False
+    post_norm: bool = False
 
     def __post_init__(self) -> None:
         sizes = self.n_layers, self.n_heads, self.n_kv_heads
@@ -45,17 +56,29 @@ class Graph:
             )
 
     @classmethod
-    def of(cls, model: TraceModel | Architecture) -> Graph:
+    def of(cls, model: TraceModel | Architecture, *, split_embed: bool = False) -> Graph:
+        """The graph of a model. Raises UnsupportedError where writes do not add up, or heads do not work apart.
+
+        split_embed   token and position embeddings as two nodes (models with learned or sinusoidal positions)
+        """
         arch = model if isinstance(model, Architecture) else describe(model)
-        arch.require_pre_norm("A graph of edges")
+        if split_embed and arch.positional != "standard":
+            raise UnsupportedError(
+                f"Only positions that are added to the embedding can be a node, and this model's are "
+                f"{arch.positional}; leave split_embed out."
+            )
         if not isinstance(model, Architecture):
-            require_additive(model, "A graph of edges")
-        return cls(arch.n_layers, arch.n_heads, arch.n_kv_heads, arch.parallel, arch.attn_only)
+            require_separate_heads(model, "A graph of edges")
+            require_additive(model, "A graph of edges", post_norm=True)
+            _require_no_bias_in_post_norm(model)
+        return cls(
+            arch.n_layers, arch.n_heads, arch.n_kv_heads, arch.parallel, arch.attn_only, split_embed, arch.post_norm
+        )
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
         """Writers in row order."""
-        return writers(self)
+        return writers(self, split_embed=self.split_embed)
 
     @cached_property
     def ports(self) -> tuple[Port, ...]:
@@ -81,7 +104,13 @@ class Graph:
 
     def before(self, layer: int) -> int:
         """How many writers come before layer `layer`: they are the first rows."""
-        return 1 + layer * (self.n_heads + (not self.attn_only))
+        return 1 + self.split_embed + layer * (self.n_heads + (not self.attn_only))
+
+    def head_rows(self, layer: int) -> slice:
+        return slice(self.before(layer), self.before(layer) + self.n_heads)
+
+    def mlp_row(self, layer: int) -> int:
+        return self.before(layer) + self.n_heads
 
     def head_columns(self, layer: int, slot: str) -> slice:
         """Columns of the q, k or v ports of a layer."""
@@ -141,12 +170,50 @@ class Graph:
             return [self.row[Head(node.layer, head)] for head in range(node.head * group, (node.head + 1) * group)]
         return [] if isinstance(node, Logits) else [self.row[node]]
 
+    def reaching(self, mask: Bool[Tensor, "node port"]) -> Bool[Tensor, " node"]:
+        """Writers with a path to the logits through the edges of `mask`.
+
+        The heads of a post-norm layer share one scale: where one of them matters, all do.
+        """
+        found = mask[:, -1].clone()
+        for layer in reversed(range(self.n_layers)):
+            if not self.attn_only and found[self.mlp_row(layer)]:
+                found |= mask[:, self.mlp_column(layer)]
+            heads = found[self.head_rows(layer)]
+            heads = heads.any().expand_as(heads) if self.post_norm else heads
+            groups = heads.view(self.n_kv_heads, -1).any(1)
+            found[self.head_rows(layer)] |= heads
+            for slot, alive in (("q", heads), ("k", groups), ("v", groups)):
+                found |= (mask[:, self.head_columns(layer, slot)] & alive).any(1)
+        return found
+
+    def reading(self, mask: Bool[Tensor, "node port"]) -> Bool[Tensor, " node"]:
+        """Writers with an edge of `mask` into one of their ports."""
+        read, found = mask.any(0), torch.zeros(len(self.nodes), dtype=torch.bool)
+        for layer in range(self.n_layers):
+            q, k, v = (read[self.head_columns(layer, slot)] for slot in ("q", "k", "v"))
+            found[self.head_rows(layer)] = q | (k | v).repeat_interleave(self.n_heads // self.n_kv_heads)
+            if not self.attn_only:
+                found[self.mlp_row(layer)] = read[self.mlp_column(layer)]
+        return found
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "n_layers": self.n_layers, "n_heads": self.n_heads, "n_kv_heads": self.n_kv_heads,
-            "parallel": self.parallel, "attn_only": self.attn_only,
+            "parallel": self.parallel, "attn_only": self.attn_only, "split_embed": self.split_embed,
+            "post_norm": self.post_norm,
         }  # fmt: skip
 
     def __repr__(self) -> str:
         kv = f" ({self.n_kv_heads} key-value)" if self.n_kv_heads < self.n_heads else ""
         return f"Graph({self.n_layers} layers x {self.n_heads} heads{kv}, {self.n_edges:,} edges)"
+
+
+def _require_no_bias_in_post_norm(model: TraceModel) -> None:
+    """A bias inside a post-norm would be scaled by what the heads do, and belong to nobody."""
+    arch = describe(model)
+    if arch.post_norm and any(bool(attention_weights(model, layer).b_O.any()) for layer in range(arch.n_layers)):
+        raise UnsupportedError(
+            "A graph of edges needs constant biases; this model norms its attention's output bias together with what "
+            "the heads write, so the bias depends on them."
+        )

@@ -40,6 +40,10 @@ def convert(
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="Of the file; of MIB's folder: task_model.")
     ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option("--like", metavar="CIRCUIT", help="A circuit.json of the same model, where CIRCUIT is silent."),
+    ] = None,
     n_kv_heads: Annotated[
         int | None, typer.Option("--kv-heads", metavar="N", help="Key-value heads in a layer, if CIRCUIT is silent.")
     ] = None,
@@ -66,18 +70,27 @@ def convert(
     """
     reading: dict[str, Any] = {"n_kv_heads": n_kv_heads, "percent": percent}
     writing: dict[str, Any] = {"d_model": d_model, "membership": membership or None}
-    options = {"circuit": str(circuit), "to": to, "from": source, "name": name, **reading, **writing}
+    options = {
+        "circuit": str(circuit),
+        "to": to,
+        "from": source,
+        "name": name,
+        "like": None if like is None else str(like),
+        **reading,
+        **writing,
+    }
     run = Run("convert", str(circuit), json, out, overwrite, device, dtype, Asked(seed=seed), options)
 
+    from llmtrace.circuits import Circuit
     from llmtrace.circuits.formats import export_circuit, format_of, import_circuit
 
     row = format_of(to)
     if not row.suffix and name is None:
         raise InputError(f"{to} writes a folder per task and model, so it needs --name, such as --name ioi_gpt2.")
-    path = circuit / CIRCUIT if (circuit / CIRCUIT).is_file() else circuit
-    found = import_circuit(path, format=source, **_given(reading))
     if Path(name or "").name != (name or ""):
         raise InputError(f"Expected --name to be a plain name without folders, got {name!r}; the folder is --out.")
+    graph = None if like is None else Circuit.load(_file(like)).graph
+    found = import_circuit(_file(circuit), graph=graph, format=source, **_given(reading))
     document = _document(run, found)
     if out is not None:
         with atomic_folder(out, overwrite=overwrite) as draft:
@@ -90,6 +103,11 @@ def convert(
         sys.stdout.write(document.model_dump_json() + "\n")
         return
     _show(Screen(), found, row, document)
+
+
+def _file(circuit: Path) -> Path:
+    """The circuit in a folder that discover or convert wrote; anything else is itself."""
+    return circuit / CIRCUIT if (circuit / CIRCUIT).is_file() else circuit
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

@@ -1,15 +1,17 @@
 """What if X were different: patching, path patching, ablation, knockout, tracing, steering - exact, per prompt."""
 
 from llmtrace.interventions.ablation import ablate, plan_ablate
+from llmtrace.interventions.budget import Memory, budget
 from llmtrace.interventions.causal_tracing import causal_trace, plan_causal_trace
 from llmtrace.interventions.directions import plan_project_out, project_out
 from llmtrace.interventions.effects import Effects
 from llmtrace.interventions.engine import Plan
 from llmtrace.interventions.knockout import knock_out, plan_knock_out, plan_zero_values, zero_values
-from llmtrace.interventions.means import group_means
+from llmtrace.interventions.means import means_of
 from llmtrace.interventions.patching import patch, patch_sweep, plan_patch, plan_patch_sweep
 from llmtrace.interventions.path_patching import patch_paths, path_patch, plan_patch_paths, plan_path_patch
 from llmtrace.interventions.steering import Generation, generate, plan_steer, steer, steering_vector
+from llmtrace.interventions.values import Mean
 from llmtrace.methods import Method, Table
 
 METHODS = Table(
@@ -35,7 +37,8 @@ METHODS = Table(
 )  # fmt: skip
 
 __all__ = [
-    "METHODS", "Effects", "Generation", "Plan", "ablate", "causal_trace", "generate", "group_means", "knock_out",
+    "METHODS", "Effects", "Generation", "Mean", "Memory", "Plan", "ablate", "budget", "causal_trace", "generate",
+    "knock_out", "means_of",
     "patch", "patch_paths", "patch_sweep", "path_patch", "plan_ablate", "plan_causal_trace", "plan_knock_out",
     "plan_patch", "plan_patch_paths", "plan_patch_sweep", "plan_path_patch", "plan_project_out", "plan_steer",
     "plan_zero_values", "project_out", "steer", "steering_vector", "zero_values",

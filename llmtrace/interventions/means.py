@@ -39,10 +39,18 @@ class MeanTable:
         return Value(chosen.expand(chosen.shape[0], width, *chosen.shape[2:]))
 
 
-def group_means(value: Float[Tensor, "batch pos d"], prompts: PromptSet) -> Float[Tensor, "batch pos d"]:
-    """Each prompt's row becomes the mean over the prompts of its template group, per position, padding left out."""
-    total, count = _sums(value, prompts.groups, prompts.mask, len(prompts.group_names))
-    return _divided(total, count)[prompts.groups.to(value.device)]
+def means_of(
+    value: Float[Tensor, "reference pos *rest"], prompts: PromptSet, mean: Mean
+) -> Float[Tensor, "batch width *rest"]:
+    """What each prompt takes of an activation's mean over the reference, padding left out."""
+    reference, width = mean.reference_for(prompts), prompts.clean.shape[1]
+    per_group = mean.over == "group"
+    groups = reference.groups if per_group else reference.groups * 0
+    total, count = _sums(value, groups, reference.mask, len(reference.group_names) if per_group else 1)
+    if mean.over == "global":
+        total, count = total.sum(1, keepdim=True), count.sum(1, keepdim=True)
+    chosen = _divided(total, count)[_rows(prompts, reference, mean).to(value.device)][:, :width]
+    return chosen.expand(len(prompts), width, *chosen.shape[2:])
 
 
 def mean_tables(

@@ -39,9 +39,13 @@ def require_readout(model: TraceModel) -> None:
         raise UnsupportedError(f"Metrics are read off the final residual stream, and {problem}; use another model.")
 
 
-def require_additive(model: TraceModel, method: str) -> None:
-    """Refuse a model whose residual stream is not the sum of its writes, or whose readers are not norm and weights."""
-    describe(model).require_pre_norm(method)
+def require_additive(model: TraceModel, method: str, *, post_norm: bool = False) -> None:
+    """Refuse a model whose residual stream is not the sum of its writes, or whose readers are not norm and weights.
+
+    post_norm   the method takes for a head's write what the residual stream receives of it after the norm
+    """
+    if not post_norm:
+        describe(model).require_pre_norm(method)
     if problem := _answer(model, "additive", _additive_problem):
         raise UnsupportedError(f"{method} needs writes that add up in the residual stream, and {problem}.")
 
@@ -82,7 +86,8 @@ def _additive_problem(model: TraceModel) -> str:
     total = kept[at(0, "hook_resid_pre")]
     for layer, found in readers.items():
         w = attention_weights(model, layer)
-        total = total + torch.einsum("bphe,hed->bpd", kept[at(layer, "attn.hook_z")], w.W_O) + w.b_O
+        attention = torch.einsum("bphe,hed->bpd", kept[at(layer, "attn.hook_z")], w.W_O) + w.b_O
+        total = total + w.post_norm(attention)
         total = total if arch.attn_only else total + kept[at(layer, "hook_mlp_out")]
         for stream, norm, reader in found:
             read = torch.einsum("bpd,rde->bpre", norm(kept[at(layer, stream)]), reader.weight) + reader.bias

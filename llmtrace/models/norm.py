@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,8 @@ class Norm:
         if self.kind is None:
             return x
         wide = _wide(x)  # as TransformerLens and Hugging Face do: half precision is not enough for a mean square
-        return self._affine((self._centre(wide) / self.scale(wide)).to(x.dtype))
+        fused = functional.layer_norm if self.kind == "LN" else functional.rms_norm
+        return self._affine(fused(wide, wide.shape[-1:], eps=self.eps).to(x.dtype))
 
     def scale(self, x: Float[Tensor, "*lead d_model"]) -> Float[Tensor, "*lead 1"]:
         """sigma: what a frozen norm divides by."""

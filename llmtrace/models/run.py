@@ -31,8 +31,16 @@ class KeysValues:
     values: Float[Tensor, "batch pos kv_head d_head"]
 
 
-class _Stop(Exception):
-    """Ends a bridge's pass where a HookedTransformer has `stop_at_layer`."""
+class Stop(Exception):
+    """Ends a pass early, with the activation that was wanted."""
+
+    def __init__(self, value: Tensor):
+        super().__init__("stopped")
+        self.value = value
+
+
+class _Last(Stop):
+    """Where a HookedTransformer has `stop_at_layer`, on a bridge."""
 
 
 def final_residual(
@@ -54,6 +62,23 @@ def final_residual(
         return _run_bridge(model, tokens, installed, f"blocks.{arch.n_layers - 1}.hook_resid_post")
     with model.hooks(fwd_hooks=installed):
         return model(tokens, stop_at_layer=arch.n_layers, padding_side="right")
+
+
+def embedding(
+    model: TraceModel, tokens: Int[Tensor, "batch pos"], *, split: bool = False
+) -> Float[Tensor, "input batch pos d_model"]:
+    """What enters the first block: one stream, or token and position embeddings apart. Cost: no layer is run."""
+    found: list[Tensor] = []
+
+    def stop(value: Tensor) -> None:
+        raise Stop(torch.stack(found) if split else value[None])
+
+    parts: list[Hook] = [(name, found.append) for name in ("hook_embed", "hook_pos_embed")] if split else []
+    try:
+        final_residual(model, tokens, [*parts, ("blocks.0.hook_resid_pre", stop)])
+    except Stop as stopped:
+        return stopped.value
+    raise AssertionError("the first block was not reached")
 
 
 def resume(
@@ -80,7 +105,7 @@ def resume(
         any_tokens = torch.zeros(resid.shape[:2], dtype=torch.long, device=resid.device)
         return final_residual(model, any_tokens, [(f"blocks.{layer}.hook_resid_pre", lambda _: resid), *hooks])
     installed = [(name, _with_hook_argument(function)) for name, function in hooks]
-    entries = None if past is None else [_Past(kept) for kept in past]
+    entries = None if past is None else [Past(kept) for kept in past]
     with model.hooks(fwd_hooks=installed):
         return model(resid, start_at_layer=layer, stop_at_layer=until, past_kv_cache=entries)
 
@@ -101,7 +126,7 @@ def run_and_keep(
     return final, [recorder.kept for recorder in recorders]
 
 
-class _Past:
+class Past:
     """A layer's cache of keys and values as TransformerLens asks for it: frozen, and repeated over stacked variants."""
 
     def __init__(self, kept: KeysValues):
@@ -132,18 +157,15 @@ def is_bridge(model: TraceModel) -> bool:
 
 
 def _run_bridge(model: TraceModel, tokens: Tensor, hooks: list[tuple[str, Any]], last: str) -> Tensor:
-    final: list[Tensor] = []
-
     def stop(value: Tensor, hook: Any) -> None:
-        final.append(value)
-        raise _Stop
+        raise _Last(value)
 
     # On a bridge a hook that replaces the last resid_post changes nothing downstream; ours is read, never replaced.
     with model.hooks(fwd_hooks=[*hooks, (last, stop)]):
         try:
             model(tokens, return_type="logits", attention_mask=torch.ones_like(tokens))
-        except _Stop:
-            return final[0]
+        except _Last as last_stream:
+            return last_stream.value
     raise AssertionError("a bridge ran past its last block")
 
 

@@ -29,6 +29,7 @@ class AttentionWeights:
     b_V: Float[Tensor, "kv_head d_head"]
     b_O: Float[Tensor, " d_model"]
     norm: Norm
+    post_norm: Norm  # between the heads' sum and the residual stream; of kind None in most models
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,7 @@ class Reader:
 
 
 def attention_weights(model: TraceModel, layer: int) -> AttentionWeights:
-    block = _block(model, layer)
+    block = block_of(model, layer)
     attn, arch = block.attn, describe(model)
     W_Q = attn.W_Q.detach()
     grouped = hasattr(attn, "_W_K")  # HookedTransformer keeps the unexpanded weights under an underscore
@@ -76,11 +77,12 @@ def attention_weights(model: TraceModel, layer: int) -> AttentionWeights:
         b_V=bias(of_kv_heads["b_V"], arch.n_kv_heads),
         b_O=W_Q.new_zeros(arch.d_model) if b_O is None else b_O.detach(),
         norm=norm_of(getattr(block, "ln1", None), model.cfg),
+        post_norm=norm_of(getattr(block, "ln1_post", None), model.cfg),
     )
 
 
 def mlp_weights(model: TraceModel, layer: int) -> MlpWeights:
-    block = _block(model, layer)
+    block = block_of(model, layer)
     mlp, arch = block.mlp, describe(model)
     W_in = mlp.W_in.detach()
 
@@ -98,7 +100,7 @@ def mlp_weights(model: TraceModel, layer: int) -> MlpWeights:
 
 
 def mlp_norm(model: TraceModel, layer: int) -> Norm:
-    return norm_of(_mlp_norm_module(_block(model, layer)), model.cfg)
+    return norm_of(_mlp_norm_module(block_of(model, layer)), model.cfg)
 
 
 def head_readers(model: TraceModel, layer: int) -> dict[str, Reader]:
@@ -129,7 +131,7 @@ def final_norm(model: TraceModel) -> Norm:
 
 def run_mlp(model: TraceModel, layer: int, x: Float[Tensor, "*lead d_model"]) -> Float[Tensor, "*lead d_model"]:
     """One MLP with its norm (and post-norm) on any stack of residual vectors; no attention, no other layer."""
-    block = _block(model, layer)
+    block = block_of(model, layer)
     flat = x.reshape(-1, 1, x.shape[-1])
     norm = _mlp_norm_module(block)
     out = block.mlp(flat if norm is None else norm(flat))
@@ -139,7 +141,8 @@ def run_mlp(model: TraceModel, layer: int, x: Float[Tensor, "*lead d_model"]) ->
     return out.reshape(x.shape)
 
 
-def _block(model: Any, layer: int) -> Any:
+def block_of(model: Any, layer: int) -> Any:
+    """TransformerLens' own module of a layer."""
     return model.blocks[layer]
 
 

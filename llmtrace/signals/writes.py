@@ -8,16 +8,23 @@ Cost: one forward pass. Memory: nodes x batch x pos x d_model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmtrace.models import Hook, TraceModel, attention_weights, describe, final_residual, require_additive
+from llmtrace.models import (
+    Hook,
+    TraceModel,
+    describe,
+    final_residual,
+    heads_received,
+    require_additive,
+    through_output,
+)
 from llmtrace.nodes import Embed, Head, Mlp, Node
 from llmtrace.signals.capture import select_positions
 from llmtrace.signals.sites import site_name
@@ -49,9 +56,12 @@ class Shape(Protocol):
     def attn_only(self) -> bool: ...
 
 
-def writers(arch: Shape) -> tuple[Node, ...]:
-    """All writers in the order of the field's circuit files: input, then per layer the heads and the MLP."""
-    found: list[Node] = [Embed()]
+def writers(arch: Shape, *, split_embed: bool = False) -> tuple[Node, ...]:
+    """All writers in the order of the field's circuit files: input, then per layer the heads and the MLP.
+
+    split_embed   token and position embeddings are two writers, `embed` and `pos`
+    """
+    found: list[Node] = [Embed("embed"), Embed("pos")] if split_embed else [Embed()]
     for layer in range(arch.n_layers):
         found += [Head(layer, head) for head in range(arch.n_heads)]
         found += [] if arch.attn_only else [Mlp(layer)]
@@ -60,21 +70,34 @@ def writers(arch: Shape) -> tuple[Node, ...]:
 
 @torch.no_grad()
 def node_writes(
-    model: TraceModel, tokens: Int[Tensor, "batch pos"], positions: Int[Tensor, "batch n"] | None = None
+    model: TraceModel,
+    tokens: Int[Tensor, "batch pos"],
+    positions: Int[Tensor, "batch n"] | None = None,
+    *,
+    split_embed: bool = False,
+    received: bool = False,
+    hooks: Sequence[Hook] = (),
 ) -> Writes:
-    """The writes of all nodes on `tokens`, at all positions or at `n` chosen ones per prompt."""
-    require_additive(model, "Splitting the residual stream into writes")
-    record = Recorder(model, positions)
-    final = final_residual(model, tokens, record.hooks)
-    return Writes(writers(describe(model)), record.values, record.at(final))
+    """The writes of all nodes on `tokens`, at all positions or at `n` chosen ones per prompt.
+
+    split_embed   token and position embeddings apart
+    received      in a post-norm model, what the residual stream receives of each node (else such models are refused)
+    hooks         that change the run
+    """
+    require_additive(model, "Splitting the residual stream into writes", post_norm=received)
+    record = Recorder(model, positions, split_embed=split_embed)
+    final = final_residual(model, tokens, [*hooks, *record.hooks])
+    return Writes(writers(describe(model), split_embed=split_embed), record.values, record.at(final))
 
 
 class Recorder:
     """Hooks that fill one buffer with every node's write during whatever pass they ride on; no gradient is kept."""
 
-    def __init__(self, model: TraceModel, positions: Int[Tensor, "batch n"] | None = None):
-        self._arch, self._positions = describe(model), positions
-        self._nodes = len(writers(self._arch))
+    def __init__(
+        self, model: TraceModel, positions: Int[Tensor, "batch n"] | None = None, *, split_embed: bool = False
+    ):
+        self._arch, self._positions, self._split = describe(model), positions, split_embed
+        self._nodes = len(writers(self._arch, split_embed=split_embed))
         self._buffer: Tensor | None = None
         self.hooks = self._hooks(model)
 
@@ -95,10 +118,11 @@ class Recorder:
     def _hooks(self, model: TraceModel) -> list[Hook]:
         arch = self._arch
         per_layer = arch.n_heads + (not arch.attn_only)
-        hooks: list[Hook] = [(site_name("resid_pre", 0), self._writes_itself(0))]
+        inputs = ("embed", "pos_embed") if self._split else ("resid_pre",)
+        hooks: list[Hook] = [(site_name(kind, 0), self._writes_itself(row)) for row, kind in enumerate(inputs)]
         for layer in range(arch.n_layers):
-            first = 1 + layer * per_layer
-            hooks.append((site_name("z", layer), self._through(first, attention_weights(model, layer).W_O)))
+            first = len(inputs) + layer * per_layer
+            hooks.append((site_name("z", layer), self._through(model, layer, first)))
             if not arch.attn_only:
                 hooks.append((site_name("mlp_out", layer), self._writes_itself(first + arch.n_heads)))
         return hooks
@@ -106,9 +130,10 @@ class Recorder:
     def _writes_itself(self, row: int) -> Callable[[Tensor], None]:
         return lambda value: self._store(row, self.at(value)[None])
 
-    def _through(self, first: int, W_O: Float[Tensor, "head d_head d_model"]) -> Callable[[Tensor], None]:
+    def _through(self, model: TraceModel, layer: int, first: int) -> Callable[[Tensor], None]:
+        heads = range(self._arch.n_heads)
+
         def keep(z: Tensor) -> None:
-            axes = "batch pos head d_head, head d_head d_model -> head batch pos d_model"
-            self._store(first, einsum(self.at(z), W_O, axes))
+            self._store(first, heads_received(model, layer, through_output(model, layer, heads, self.at(z))))
 
         return keep

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import pytest
 import slow_twins as slow
 import torch
 from slow_twins import metric_of_run, replace
-from tiny import ALL, FAMILIES, POST_NORM, Family, Tiny, close, no_norm, one_of_each, over, prompts, some_nodes
+from tiny import (
+    ALL,
+    FAMILIES,
+    POST_NORM,
+    REST,
+    WIDE,
+    Family,
+    Tiny,
+    close,
+    no_norm,
+    one_of_each,
+    over,
+    prompts,
+    some_nodes,
+)
 
 from llmtrace import circuits, interventions, models, signals
 from llmtrace.circuits import Circuit, Graph, run_circuit
-from llmtrace.circuits.running import circuit_residual
+from llmtrace.circuits.live import circuit_residuals
 from llmtrace.errors import UnsupportedError
+from llmtrace.interventions import Mean
 from llmtrace.nodes import Edge, Embed, Head, KvHead, Logits, Mlp, Port, parse_edge, parse_port
 
 ABLATIONS = ("resample", "zero", "mean")
+EVERY = [*ALL, *WIDE, *POST_NORM, *REST[-1:]]  # graphs stand on each kind of attention, and on post-norm models too
 
 
 def clean_value(tiny: Tiny, padded: bool = True) -> torch.Tensor:
@@ -66,11 +80,11 @@ def test_published_edge_counts(layers: int, heads: int, kv_heads: int, edges: in
     assert Graph(layers, heads, kv_heads, parallel=False, attn_only=False).n_edges == edges
 
 
-@over()
+@over(among=EVERY)
 def test_what_removed_edges_carry(tiny: Tiny) -> None:
     """The corrupted run's writes, nothing, or their mean per position and template group."""
     p, graph = prompts(padded=True), Graph.of(tiny.model)
-    removed = {ablation: circuits.ablated_writes(tiny.model, p, ablation) for ablation in ABLATIONS}
+    removed = {ablation: circuits.background(tiny.model, p, ablation).writes for ablation in ABLATIONS}
     for node in some_nodes(tiny):
         write, row = slow.write_of(tiny.model, p.corrupted, node), graph.row[node]
         close(removed["resample"][row], write, tiny.atol)
@@ -78,34 +92,37 @@ def test_what_removed_edges_carry(tiny: Tiny) -> None:
         assert not removed["zero"][row].any()
 
 
-@over()
+@over(among=EVERY)
 def test_a_circuit_run_equals_its_slow_twin(tiny: Tiny) -> None:
     """A random half of the edges, at every position: each port's input is summed by hand and handed to the model."""
     p, graph = prompts(padded=True), Graph.of(tiny.model)
     circuit = some_circuit(tiny, seed=3)
     gone = {node: slow.write_of(tiny.model, p.corrupted, node) for node in slow.writers(tiny.model)}
     by_hand = slow.run_edges(tiny.model, p.clean, gone, lambda u, v: float(Edge(u, v) not in circuit))
-    removed = circuits.ablated_writes(tiny.model, p)
-    got = circuit_residual(tiny.model, graph, circuit.mask, p.clean, removed)
+    ground = circuits.background(tiny.model, p)
+    masks = torch.stack([graph.real, circuit.mask])
+    got = circuit_residuals(tiny.model, masks, models.embedding(tiny.model, p.clean), ground)[1]
     close(got[p.mask], by_hand[p.mask], 10 * tiny.atol)
     value = run_circuit(tiny.model, circuit, p)
     close(value, slow.logit_diff(slow.unembedded(tiny.model, by_hand), p), 10 * tiny.atol)
-    close(run_circuit(tiny.model, circuit, p, removed_writes=removed), value, tiny.atol)
+    close(run_circuit(tiny.model, circuit, p, ablation=ground), value, tiny.atol)
     assert (value - clean_value(tiny)).abs().max() > 1e-3
 
 
-@over(one_of_each)
-@pytest.mark.parametrize("ablation", ["zero", "mean"])
-def test_a_circuit_run_with_other_ablations(tiny: Tiny, ablation: Literal["zero", "mean"]) -> None:
-    """Removed edges carry what `ablated_writes` says, whatever that is."""
-    p, circuit = prompts(padded=True), some_circuit(tiny, seed=4)
-    removed = circuits.ablated_writes(tiny.model, p, ablation)
+@over(one_of_each, among=EVERY)
+@pytest.mark.parametrize("ablation", ["zero", "mean", Mean("global", "clean"), Mean("position")], ids=str)
+def test_a_circuit_run_with_other_ablations(tiny: Tiny, ablation: str | Mean) -> None:
+    """The slow twin with zeros or means in place of what the removed edges say; few edges, so that many nodes idle."""
+    p, circuit = prompts(padded=True), some_circuit(tiny, seed=4, share=0.15)
+    ground = circuits.background(tiny.model, p, ablation)
+    gone = {node: ground.writes[row] for row, node in enumerate(circuit.graph.nodes)}
+    by_hand = slow.run_edges(tiny.model, p.clean, gone, lambda u, v: float(Edge(u, v) not in circuit))
     value = run_circuit(tiny.model, circuit, p, ablation=ablation)
-    close(run_circuit(tiny.model, circuit, p, removed_writes=removed), value, tiny.atol)
+    close(value, slow.logit_diff(slow.unembedded(tiny.model, by_hand), p), 10 * tiny.atol)
     assert (value - run_circuit(tiny.model, circuit, p)).abs().max() > 1e-3
 
 
-@over()
+@over(among=EVERY)
 def test_the_two_ends(tiny: Tiny) -> None:
     """Law 23: no edge patched = clean; all edges = the corrupted run; all edges into the logits = corrupted logits;
     all edges out of the input = the corrupted run."""
@@ -140,7 +157,7 @@ def test_all_edges_into_a_head_are_its_corrupted_output(tiny: Tiny) -> None:
         close(run_circuit(tiny.model, circuit, p), by_hand, tiny.atol)
 
 
-@over(one_of_each)
+@over(one_of_each, among=EVERY)
 def test_all_edges_into_an_mlp_are_its_corrupted_output(tiny: Tiny) -> None:
     """Law 25 for MLPs (and, in an attention-only model, nothing to do: its graph has no such port)."""
     p = prompts(padded=True)
@@ -191,11 +208,8 @@ def test_removing_nothing_is_a_no_op(tiny: Tiny) -> None:
 
 @over(among=POST_NORM)
 def test_post_norm_models_are_refused(tiny: Tiny) -> None:
-    """Where writes pass a norm before the stream, sums of writes would be silently wrong."""
+    """Where writes pass a norm before the stream, sums of writes would be silently wrong (graphs take what arrives)."""
     for refused in (
-        lambda: Graph.of(tiny.model),
-        lambda: circuits.eap(tiny.model, prompts()),
-        lambda: circuits.exact_edges(tiny.model, prompts()),
         lambda: interventions.path_patch(tiny.model, prompts()),
         lambda: signals.node_writes(tiny.model, prompts().clean),
     ):

@@ -131,10 +131,10 @@ def test_which_subsets_suffice(name: str, backend: str) -> None:
     """All 32 subsets of the five edges. An OR needs one half; a match needs query and key of the same run."""
     model, truth, p = case(name, backend)
     assert len(truth.edges) == 5
-    graph, writes = Graph.of(model), circuits.ablated_writes(model, p)
+    graph, ground = Graph.of(model), circuits.background(model, p)
     for size in range(6):
         for kept in combinations(truth.edges, size):
-            alone = circuits.run_circuit(model, Circuit.of(graph, kept), p, removed_writes=writes)
+            alone = circuits.run_circuit(model, Circuit.of(graph, kept), p, ablation=ground)
             enough = alone.item() > truth.clean_metric - ATOL
             assert enough == suffices(name, set(kept)), kept
 

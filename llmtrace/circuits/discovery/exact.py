@@ -11,12 +11,12 @@ from __future__ import annotations
 import torch
 
 from llmtrace.circuits.graph import Graph
-from llmtrace.circuits.running import Ablation, ablated_writes, circuit_residual
+from llmtrace.circuits.ground import Ablation, Background, ablation_name
+from llmtrace.circuits.running import run_masks
 from llmtrace.circuits.scores import EdgeScores
 from llmtrace.errors import LimitError
 from llmtrace.metrics import MetricLike
-from llmtrace.models import TraceModel, final_residual, provenance
-from llmtrace.progress import track
+from llmtrace.models import TraceModel, provenance
 from llmtrace.prompts import PromptSet, metric_of
 
 
@@ -26,7 +26,7 @@ def exact_edges(
     prompts: PromptSet,
     *,
     metric: MetricLike | None = None,
-    ablation: Ablation = "resample",
+    ablation: Ablation | Background = "resample",
     max_edges: int = 5000,
 ) -> EdgeScores:
     """Effect of removing each edge alone, per prompt. Raises LimitError over `max_edges` edges."""
@@ -37,18 +37,14 @@ def exact_edges(
             "use method='eap' or raise max_edges."
         )
     metric = metric_of(model, prompts, metric)
-    writes = ablated_writes(model, prompts, ablation)
-
-    def value(final: torch.Tensor) -> torch.Tensor:
-        return metric.of_residual(model, metric.here(final))
-
-    before = value(final_residual(model, prompts.clean))
-    scores = before.new_zeros(len(prompts), *graph.real.shape)
-    for row, column in track(graph.real.nonzero().tolist(), "patching edges"):
-        mask = graph.real.clone()
-        mask[row, column] = False
-        scores[:, row, column] = value(circuit_residual(model, graph, mask, prompts.clean, writes)) - before
+    edges = graph.real.nonzero()
+    removed = graph.real.expand(len(edges), -1, -1).clone()
+    removed[torch.arange(len(edges)), edges[:, 0], edges[:, 1]] = False
+    masks = torch.cat([graph.real[None], removed])
+    values = run_masks(model, graph, masks, prompts, metric, ablation)
+    scores = values.new_zeros(len(prompts), *graph.real.shape)
+    scores[:, edges[:, 0], edges[:, 1]] = (values[1:] - values[0]).T
     return EdgeScores(
         graph=graph, per_prompt=scores, method="exact", metric=metric.name, provenance=provenance(model).as_dict(),
-        passes=f"{graph.n_edges + 2} forward", options={"ablation": ablation, "seed": prompts.seed},
+        passes=f"{graph.n_edges + 2} forward", options={"ablation": ablation_name(ablation), "seed": prompts.seed},
     )  # fmt: skip

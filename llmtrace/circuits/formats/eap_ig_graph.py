@@ -4,7 +4,8 @@
     port     head l(3H+1) + {q: 0, k: 1, v: 2} H + h, MLP l(3H+1) + 3H, logits last
 
 Keys and values are those of query heads (`head_form`). A file does not say how many key-value heads its model has:
-ours add `n_key_value_heads` to `cfg`, for others pass `n_kv_heads` (or `graph`), else every head has its own.
+ours add `n_key_value_heads` to `cfg`, for others pass `n_kv_heads`, else every head has its own. Nor does it say
+whether blocks are followed by norms: of such a model (Gemma 2) pass `graph`.
 `d_model` matters to EAP-IG at the level of neurons only; it is written as 0 where nobody said it. Where a file has
 membership of edges that do not exist (EAP-IG's node level writes whole rows) they are dropped.
 

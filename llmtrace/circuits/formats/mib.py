@@ -94,7 +94,7 @@ def _require_ranking(circuit: Circuit) -> None:
 
 
 def read(
-    path: str | Path, *, graph: Graph | None = None, n_kv_heads: int | None = None, percent: float | None = None
+    path: str | Path, *, graph: Graph | None = None, n_kv_heads: int | None = None, percent: int | float | None = None
 ) -> Circuit:
     """The importances of a folder, or of nine circuits the one at `percent`.
 

@@ -1,0 +1,129 @@
+"""ACDC: go from the logits down, try to remove each edge, and keep it where the metric moves by tau or more.
+
+The decisions are those of the sequential algorithm, edge for edge: at each port the edges from the latest writer on are
+removed *cumulatively*, all states run as one batch, the prefix before the first one that moves the metric by tau falls,
+that edge is kept, and the rest is tried again. Since nearly all edges fall, nearly all speculation is accepted; and a
+state costs only what the removal can still move (`incremental.py`). Edges into nodes that no longer reach the logits
+fall without a run: their effect is exactly 0.
+
+The score of an edge is the change of the metric when it was tried, so `select(scores, threshold=tau)` is the circuit.
+
+Source: Conmy et al. 2023. Law 38: the metric never moved by tau or more at an accepted step; tau -> 0 keeps every edge
+with an effect, tau = inf keeps none. Size is not monotone in tau (39), and the result depends on the order.
+Cost: edges tried, each a part of a forward pass. Known failure: of an OR gate it keeps one half, whichever comes last.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from llmtrace.circuits.background import background
+from llmtrace.circuits.graph import Graph
+from llmtrace.circuits.ground import Ablation, Background, ablation_name
+from llmtrace.circuits.incremental import Incremental
+from llmtrace.circuits.running import run_masks
+from llmtrace.circuits.scores import EdgeScores
+from llmtrace.errors import InputError
+from llmtrace.interventions import Memory, budget
+from llmtrace.metrics import Metric, MetricLike
+from llmtrace.models import TraceModel, is_bridge, provenance
+from llmtrace.progress import track
+from llmtrace.prompts import PromptSet, metric_of
+from llmtrace.signals import node_writes
+
+FIRST_TRY, MOST = 16, 256  # states at once: to begin with on each port, and at most
+
+
+@torch.no_grad()
+def acdc(
+    model: TraceModel,
+    prompts: PromptSet,
+    *,
+    tau: float,
+    metric: MetricLike | None = None,
+    graph: Graph | None = None,
+    ablation: Ablation | Background = "resample",
+    memory: Memory = "auto",
+) -> EdgeScores:
+    """The change of the metric, per prompt, when each edge was tried in its turn.
+
+    Raises InputError for a tau that is not above 0.
+    """
+    if not isinstance(tau, int | float) or not tau > 0:
+        raise InputError(f"Expected a threshold tau above 0, in units of the metric, got {tau!r}; try 0.01.")
+    graph, metric = Graph.of(model) if graph is None else graph, metric_of(model, prompts, metric)
+    ground = ablation if isinstance(ablation, Background) else background(model, prompts, ablation, graph=graph)
+    ground.require_fits(graph, prompts)
+    engine = _engine(model, graph, prompts, metric, ground)
+    scores = ground.writes.new_zeros(len(prompts), *graph.real.shape)
+    current = run_masks(model, graph, graph.real[None], prompts, metric, ground)[0]
+    most, tried = _states_at_once(model, graph, prompts, memory), 0
+    for column in track(range(len(graph.ports) - 1, -1, -1), "trying edges"):
+        rows = graph.real[:, column].nonzero().flatten().flip(0).tolist()
+        if not engine.begin(column):
+            engine.mask[:, column] = False
+            continue
+        size, tried = min(FIRST_TRY, most), tried + len(rows)
+        while rows:
+            batch = rows[:size]
+            values = engine.removed(batch)
+            steps = values - torch.cat([current[None], values[:-1]])
+            falls = _prefix(steps.mean(1).abs() < tau)
+            seen = min(falls + 1, len(batch))
+            scores[:, batch[:seen], column] = steps[:seen].T
+            if falls:
+                engine.accept(falls)
+                current = values[falls - 1]
+            rows = rows[seen:]
+            size = min(most, 2 * size) if falls == len(batch) else max(1, size // 2)
+    return EdgeScores(
+        graph=graph, per_prompt=scores, method="acdc", metric=metric.name, provenance=provenance(model).as_dict(),
+        passes=f"{tried:,} of {graph.n_edges:,} edges tried",
+        options={"tau": tau, "ablation": ablation_name(ablation), "seed": prompts.seed},
+    )  # fmt: skip
+
+
+def _prefix(accepted: Bool[Tensor, " state"]) -> int:
+    """How many are True before the first False."""
+    return int(accepted.int().cumprod(0).sum())
+
+
+def _states_at_once(model: TraceModel, graph: Graph, prompts: PromptSet, memory: Memory) -> int:
+    """A state holds, at the worst, the writes of a layer and their inputs; on a CPU more than `MOST` are not faster."""
+    each = 8 * graph.n_heads * prompts.clean.numel() * model.cfg.d_model * model.W_E.element_size()
+    return max(1, min(MOST, budget(memory, model.W_E.device) // each))
+
+
+class _WholeRuns:
+    """What `Incremental` does, for models whose parts cannot be run apart: a whole circuit run for every state."""
+
+    def __init__(self, model: TraceModel, graph: Graph, prompts: PromptSet, metric: Metric, ground: Background):
+        self._run, self.graph, self.mask = (model, graph), graph, graph.real.clone()
+        self._rest = (prompts, metric, ground)
+
+    def begin(self, column: int) -> bool:
+        self._column = column
+        if column == len(self.graph.ports) - 1:
+            return True
+        return bool(self.graph.reaching(self.mask)[self.graph.writer_of(self.graph.ports[column])].any())
+
+    def removed(self, rows: list[int]) -> Float[Tensor, "state batch"]:
+        self._rows = rows
+        masks = self.mask.expand(len(rows), -1, -1).clone()
+        for state in range(len(rows)):
+            masks[state, rows[: state + 1], self._column] = False
+        return run_masks(*self._run, masks, *self._rest)
+
+    def accept(self, n: int) -> None:
+        self.mask[self._rows[:n], self._column] = False
+
+
+def _engine(
+    model: TraceModel, graph: Graph, prompts: PromptSet, metric: Metric, ground: Background
+) -> Incremental | _WholeRuns:
+    if is_bridge(model) or graph.post_norm:
+        return _WholeRuns(model, graph, prompts, metric, ground)
+    live = node_writes(model, prompts.clean, split_embed=graph.split_embed).values
+    return Incremental(model, ground, live, metric)

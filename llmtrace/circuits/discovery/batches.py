@@ -1,0 +1,56 @@
+"""What gradient methods share: prompts go through in batches that fit the memory, scores come out per prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from llmtrace.circuits.graph import Graph
+from llmtrace.circuits.running import prompts_at_once
+from llmtrace.circuits.scores import EdgeScores
+from llmtrace.interventions import Memory
+from llmtrace.metrics import Metric, MetricLike
+from llmtrace.models import TraceModel, provenance
+from llmtrace.progress import track
+from llmtrace.prompts import PromptSet, metric_of
+from llmtrace.signals import node_writes
+
+OfBatch = Callable[[Graph, PromptSet, Metric], Float[Tensor, "batch node port"]]
+
+
+def scored(
+    method: str,
+    of_batch: OfBatch,
+    model: TraceModel,
+    prompts: PromptSet,
+    metric: MetricLike | None,
+    graph: Graph | None,
+    *,
+    batch_size: int | None,
+    memory: Memory,
+    passes: str,
+    options: Mapping[str, Any],
+    points: int = 1,
+) -> EdgeScores:
+    """`of_batch` over the prompts. `points`: how many runs of a prompt ride in one batch."""
+    graph, bound = Graph.of(model) if graph is None else graph, metric_of(model, prompts, metric)
+    prompts.require_corruption(method.upper())
+    at_once = prompts_at_once(model, graph, prompts, memory, buffers=3 + points) if batch_size is None else batch_size
+    parts = [of_batch(graph, prompts[rows], bound[rows]) for rows in track(prompts.batches(at_once), "scoring edges")]
+    return EdgeScores(
+        graph=graph, per_prompt=torch.cat(parts), method=method, metric=bound.name,
+        provenance=provenance(model).as_dict(), passes=passes, options={"seed": prompts.seed, **options},
+    )  # fmt: skip
+
+
+def change_of_writes(model: TraceModel, graph: Graph, prompts: PromptSet) -> Float[Tensor, "node batch pos d_model"]:
+    """a_u(corrupted) - a_u(clean). Two forward passes."""
+    clean, corrupted = (
+        node_writes(model, prompts.side(side), split_embed=graph.split_embed, received=True).values
+        for side in ("clean", "corrupted")
+    )
+    return corrupted.sub_(clean)

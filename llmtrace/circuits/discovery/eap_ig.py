@@ -1,0 +1,58 @@
+"""EAP with integrated gradients, along the inputs: the gradient is the mean over a straight path of embeddings.
+
+    score(u -> v) = < a_u(corrupted) - a_u(clean), mean_k d metric / d x_v at e' + t_k (e - e') >,   t_k = (k - 1/2) / K
+
+e, e': clean and corrupted embeddings. Source: Hanna, Pezzelle & Belinkov 2024 (ours takes
+midpoints).
+Cost: 2 F + K (F + W); the K points ride in one batch where memory allows.
+Law 32: the edges out of `input` sum to m(corrupted) - m(clean) as K grows.
+Known failure: the path of embeddings need not pass where the model works; the difference of writes is that of the ends.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from llmtrace.circuits.discovery.batches import change_of_writes, scored
+from llmtrace.circuits.gradients import edge_products, reader_gradients
+from llmtrace.circuits.graph import Graph
+from llmtrace.circuits.scores import EdgeScores
+from llmtrace.errors import InputError
+from llmtrace.interventions import Memory
+from llmtrace.metrics import Metric, MetricLike
+from llmtrace.models import TraceModel, embedding
+from llmtrace.prompts import PromptSet
+
+
+def eap_ig(
+    model: TraceModel,
+    prompts: PromptSet,
+    *,
+    metric: MetricLike | None = None,
+    graph: Graph | None = None,
+    steps: int = 5,
+    batch_size: int | None = None,
+    memory: Memory = "auto",
+) -> EdgeScores:
+    """Scores of every edge, per prompt, from `steps` points of the path. Raises InputError for less than one step."""
+    times = midpoints(steps)
+
+    def of_batch(graph: Graph, some: PromptSet, read: Metric) -> Float[Tensor, "batch node port"]:
+        clean, corrupted = (embedding(model, some.side(side))[0] for side in ("clean", "corrupted"))
+        points = torch.cat([corrupted + t * (clean - corrupted) for t in times])
+        gradients = reader_gradients(model, graph, some, read, inputs=points)
+        return edge_products(gradients, change_of_writes(model, graph, some))
+
+    return scored(
+        "eap-ig", of_batch, model, prompts, metric, graph, batch_size=batch_size, memory=memory, points=steps,
+        passes=f"{2 + steps} forward, {steps} backward", options={"steps": steps},
+    )  # fmt: skip
+
+
+def midpoints(steps: int) -> list[float]:
+    """(k - 1/2) / K."""
+    if not isinstance(steps, int) or steps < 1:
+        raise InputError(f"Expected a whole number of steps from 1 on, got {steps!r}; 5 is the default.")
+    return [(k + 0.5) / steps for k in range(steps)]

@@ -1,0 +1,91 @@
+"""EAP with integrated gradients, along activations: each group of writers goes from corrupted to clean by itself.
+
+    score(u -> v) = < a_u(corrupted) - a_u(clean), mean_k d metric / d x_v with a_u at t_k a_u + (1 - t_k) a_u' >
+
+u runs over the input, the heads of a layer together, and each MLP; the gradient is used for edges *out of u* only.
+Source: Hanna, Pezzelle & Belinkov 2024 (their code lets the gradients of all groups add up at every reader; this is the
+definition). Cost: 2 F + K (2 L + 1) (F + W): the most expensive of its family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from llmtrace.circuits.discovery.batches import change_of_writes, scored
+from llmtrace.circuits.discovery.eap_ig import midpoints
+from llmtrace.circuits.gradients import edge_products, reader_gradients
+from llmtrace.circuits.graph import Graph
+from llmtrace.circuits.scores import EdgeScores
+from llmtrace.interventions import Memory
+from llmtrace.metrics import Metric, MetricLike
+from llmtrace.models import Hook, TraceModel, embedding, final_residual
+from llmtrace.prompts import PromptSet
+from llmtrace.signals.sites import site_name
+
+
+def eap_ig_activations(
+    model: TraceModel,
+    prompts: PromptSet,
+    *,
+    metric: MetricLike | None = None,
+    graph: Graph | None = None,
+    steps: int = 5,
+    batch_size: int | None = None,
+    memory: Memory = "auto",
+) -> EdgeScores:
+    """Scores of every edge, per prompt, from `steps` points for each group of writers."""
+    times = midpoints(steps)
+
+    def of_batch(graph: Graph, some: PromptSet, read: Metric) -> Float[Tensor, "batch node port"]:
+        change = change_of_writes(model, graph, some)
+        scores = change.new_zeros(len(some), *graph.real.shape)
+        clean, corrupted = (_outputs(model, graph, some.side(side)) for side in ("clean", "corrupted"))
+        inputs = embedding(model, some.clean)[0].repeat(steps, 1, 1)
+        for name, rows in _groups(graph):
+            points = torch.cat([corrupted[name] + t * (clean[name] - corrupted[name]) for t in times])
+            gradients = (
+                reader_gradients(model, graph, some, read, inputs=points)
+                if rows.start == 0
+                else reader_gradients(model, graph, some, read, inputs=inputs, hooks=[_put(name, points)])
+            )
+            scores[:, rows] = edge_products(gradients, change)[:, rows]
+        return scores
+
+    return scored(
+        "eap-ig-activations", of_batch, model, prompts, metric, graph, batch_size=batch_size, memory=memory,
+        points=steps, passes=_passes(model, steps), options={"steps": steps},
+    )  # fmt: skip
+
+
+def _groups(graph: Graph) -> Iterator[tuple[str, slice]]:
+    """(the activation that is moved, the writers that it is)."""
+    yield site_name("resid_pre", 0), slice(0, graph.before(0))
+    for layer in range(graph.n_layers):
+        yield site_name("z", layer), graph.head_rows(layer)
+        if not graph.attn_only:
+            yield site_name("mlp_out", layer), slice(graph.mlp_row(layer), graph.mlp_row(layer) + 1)
+
+
+@torch.no_grad()
+def _outputs(model: TraceModel, graph: Graph, tokens: Tensor) -> dict[str, Tensor]:
+    kept: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Hook:
+        return name, lambda value: kept.__setitem__(name, value)
+
+    final_residual(model, tokens, [keep(name) for name, _ in _groups(graph)])
+    return kept
+
+
+def _put(name: str, value: Tensor) -> Hook:
+    """Put in without cutting the path of the gradient: what comes before still has edges, of slope 0 through here."""
+    return name, lambda live: value + 0 * live
+
+
+def _passes(model: TraceModel, steps: int) -> str:
+    groups = sum(1 for _ in _groups(Graph.of(model)))
+    return f"{4 + steps * groups} forward, {steps * groups} backward"
