@@ -79,18 +79,23 @@ def run_masks(
     memory: Memory = "auto",
 ) -> Float[Tensor, "circuit batch"]:
     """`run_circuits` for masks. Circuits of like size are neighbours in a batch, so that small ones stay cheap."""
+
+    def made(some: PromptSet) -> Background:
+        assert not isinstance(ablation, Background)
+        return background(model, some, ablation, graph=graph)
+
     whole = ablation if isinstance(ablation, Background) else None
     if whole is not None:
         whole.require_fits(graph, prompts)
     elif ablation not in ("resample", "zero"):
-        whole = background(model, prompts, ablation, graph=graph)
+        whole = made(prompts)
     order = masks.flatten(1).sum(1).argsort()
     found = torch.empty(len(masks), len(prompts), dtype=model.W_E.dtype, device=model.W_E.device)
     rows_at_once = prompts_at_once(model, graph, prompts, memory) if batch_size is None else batch_size
     for rows in track(prompts.batches(rows_at_once), "running circuits"):
         some, read = prompts[rows], metric[rows]
         n, width = some.clean.shape
-        ground = background(model, some, ablation, graph=graph) if whole is None else whole.rows(rows, width)  # type: ignore[arg-type]
+        ground = made(some) if whole is None else whole.rows(rows, width)
         inputs = embedding(model, some.clean, split=graph.split_embed)
         for chosen in order.split(max(1, TOKENS_AT_ONCE // (n * width))):
             final = circuit_residuals(model, masks[chosen], inputs, ground)

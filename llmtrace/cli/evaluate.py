@@ -79,7 +79,7 @@ def evaluate(
     found = circuits.Circuit.load(circuit / CIRCUIT if circuit.is_dir() else circuit)
     traced = run.load()
     chosen = run.prompts(traced)
-    report = circuits.evaluate(traced, found, chosen, metric=metric, ablation=ablation, n_random=n_random, seed=seed)  # type: ignore[arg-type]
+    report = circuits.evaluate(traced, found, chosen, metric=metric, ablation=ablation, n_random=n_random, seed=seed)
 
     from llmtrace.cli.documents import PromptRow
 

@@ -100,8 +100,12 @@ class _WholeRuns:
     """What `Incremental` does, for models whose parts cannot be run apart: a whole circuit run for every state."""
 
     def __init__(self, model: TraceModel, graph: Graph, prompts: PromptSet, metric: Metric, ground: Background):
-        self._run, self.graph, self.mask = (model, graph), graph, graph.real.clone()
-        self._rest = (prompts, metric, ground)
+        self.graph, self.mask = graph, graph.real.clone()
+
+        def run(masks: Tensor) -> Tensor:
+            return run_masks(model, graph, masks, prompts, metric, ground)
+
+        self._run = run
 
     def begin(self, column: int) -> bool:
         self._column = column
@@ -114,7 +118,7 @@ class _WholeRuns:
         masks = self.mask.expand(len(rows), -1, -1).clone()
         for state in range(len(rows)):
             masks[state, rows[: state + 1], self._column] = False
-        return run_masks(*self._run, masks, *self._rest)
+        return self._run(masks)
 
     def accept(self, n: int) -> None:
         self.mask[self._rows[:n], self._column] = False
