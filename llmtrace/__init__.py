@@ -35,10 +35,18 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; te
     from llmtrace.circuits import (
         Circuit as Circuit,
         CircuitReport as CircuitReport,
+        Definition as Definition,
         EdgeScores as EdgeScores,
         Graph as Graph,
+        acdc as acdc,
+        background as background,
+        compare as compare,
         discover as discover,
+        eap_ig as eap_ig,
         evaluate as evaluate,
+        export_circuit as export_circuit,
+        import_circuit as import_circuit,
+        load_definition as load_definition,
         run_circuit as run_circuit,
     )
     from llmtrace.influence import (
@@ -120,7 +128,10 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "Effects", "ablate", "causal_trace", "knock_out", "patch", "patch_paths", "patch_sweep", "path_patch",
         "project_out", "steer", "zero_values",
     ),
-    "circuits": ("Circuit", "CircuitReport", "EdgeScores", "Graph", "discover", "evaluate", "run_circuit"),
+    "circuits": (
+        "Circuit", "CircuitReport", "Definition", "EdgeScores", "Graph", "acdc", "background", "compare", "discover",
+        "eap_ig", "evaluate", "export_circuit", "import_circuit", "load_definition", "run_circuit",
+    ),
     "validation": ("Validation", "validate"),
     "plots": ("plot",),
 }  # fmt: skip

@@ -26,7 +26,8 @@ from llmtrace.cli.run import RESULT
 from llmtrace.errors import Cancelled, InputError
 
 Result = Any  # typer keeps the class of its runner's results to itself
-COMMANDS = ("demo", "models", "trace", "influence", "patch", "ablate", "paths", "discover", "evaluate")
+COMMANDS = ("demo", "models", "trace", "influence", "patch", "ablate", "paths", "discover", "evaluate", "compare",
+            "convert")  # fmt: skip
 TINY = "tiny-english"
 
 
@@ -207,6 +208,16 @@ def test_evaluate_reads_a_folder_or_a_file(circuit_folder: Path) -> None:
     summary = by_folder["summary"]
     assert summary["low"] <= summary["faithfulness"] <= summary["high"]
     assert len(summary["random"]) == 3 and by_file["summary"]["random"] == []
+
+
+def test_commands_that_load_no_model_keep_to_their_schemas(circuit_folder: Path, tmp_path: Path) -> None:
+    compared = document(run("compare", circuit_folder, circuit_folder, "--json"))
+    assert {row.jaccard for row in document_of("compare").model_validate(compared).rows} == {1}
+    out = tmp_path / "out"
+    converted = document_of("convert").model_validate(
+        document(run("convert", circuit_folder, "--to", "dot", "--out", out, "--json"))
+    )
+    assert [(row.file, row.bytes) for row in converted.rows] == [(f.name, f.stat().st_size) for f in out.glob("*.dot")]
 
 
 # ---- for people -----------------------------------------------------------------------------------------------------

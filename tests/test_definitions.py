@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,6 @@ from llmtrace.circuits import (
 )
 from llmtrace.circuits.definitions import RoleEdge, parse_role_edge
 from llmtrace.cli import app, documents
-from llmtrace.cli.compare import row_type
 from llmtrace.errors import FileFormatError, InputError, LLMTraceError, MismatchError, NotFoundError
 from llmtrace.models.hand_built import known_circuit
 from llmtrace.nodes import Embed, Head, KvHead, Mlp
@@ -564,17 +563,6 @@ def test_a_circuits_scores_are_used_and_a_file_that_kept_few_is_said_to_be_one(t
 
 
 # --- the command line --------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(autouse=True)
-def rows_as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The command adds its row type to the documents when it runs; other tests see the table as it is imported."""
-    before = dict(documents.ROWS)
-    yield
-    documents.ROWS.clear()
-    documents.ROWS.update(before)
-    documents.document_of.cache_clear()
-    row_type.cache_clear()
 
 
 def run(*arguments: str | Path) -> Any:

@@ -13,14 +13,16 @@ from llmtrace.circuits.definitions import (
 from llmtrace.circuits.discover import discover
 from llmtrace.circuits.discovery import METHODS, acdc, clean_corrupted, eap, eap_ig, eap_ig_activations, exact_edges
 from llmtrace.circuits.evaluation import CircuitReport, evaluate, random_circuits
+from llmtrace.circuits.formats import FORMATS, export_circuit, import_circuit
 from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.running import run_circuit, run_circuits
 from llmtrace.circuits.scores import EdgeScores
 from llmtrace.circuits.selection import SELECTIONS, select
 
 __all__ = [
-    "DEFINITIONS", "METHODS", "SELECTIONS", "Circuit", "CircuitReport", "Comparison", "Definition", "EdgeScores",
-    "Graph", "Overlap", "acdc", "average_precision", "background", "circuit_json_schema", "clean_corrupted",
-    "compare", "definition_json_schema", "discover", "eap", "eap_ig", "eap_ig_activations", "evaluate", "exact_edges",
-    "find_definition", "load_definition", "random_circuits", "roc_auc", "run_circuit", "run_circuits", "select",
+    "DEFINITIONS", "FORMATS", "METHODS", "SELECTIONS", "Circuit", "CircuitReport", "Comparison", "Definition",
+    "EdgeScores", "Graph", "Overlap", "acdc", "average_precision", "background", "circuit_json_schema",
+    "clean_corrupted", "compare", "definition_json_schema", "discover", "eap", "eap_ig", "eap_ig_activations",
+    "evaluate", "exact_edges", "export_circuit", "find_definition", "import_circuit", "load_definition",
+    "random_circuits", "roc_auc", "run_circuit", "run_circuits", "select",
 ]  # fmt: skip

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -44,13 +43,14 @@ def compare(
     run = Run("compare", "", json, out, overwrite, device, dtype, Asked(seed=seed), {"found": found, "known": known})
 
     from llmtrace import circuits
+    from llmtrace.cli.documents import CompareRow
 
     reference, tested = read_circuit(known), read_circuit(found)
     if not isinstance(tested, circuits.Circuit):
         tested = tested.circuit(reference.graph)
     comparison = circuits.compare(tested, reference)
     columns = comparison.df().astype(object)
-    rows = [row_type()(**row) for row in columns.where(columns.notna(), None).to_dict("records")]
+    rows = [CompareRow(**row) for row in columns.where(columns.notna(), None).to_dict("records")]
     missed, extra = ([str(node) for node in nodes] for nodes in (comparison.missed, comparison.extra))
 
     def show(screen: Screen) -> list[Next]:
@@ -132,27 +132,3 @@ def tell(screen: Screen, comparison: Comparison, found: str, known: str) -> None
 
 def _share(value: float | None) -> str | None:
     return None if value is None else decimals(value)
-
-
-@cache
-def row_type() -> Any:
-    """One row: edges, nodes, or a role, where only known, shared and recall have a meaning. Known to documents.py from
-    the first comparison on; made here so that help loads no pydantic."""
-    from llmtrace.cli.documents import ROWS, Row
-
-    class CompareRow(Row):
-        """How a found circuit overlaps a known one, over its edges, its nodes or the nodes of one role."""
-
-        over: str
-        found: int | None
-        known: int
-        shared: int
-        precision: float | None
-        recall: float | None
-        f1: float | None
-        jaccard: float | None
-        roc_auc: float | None
-        average_precision: float | None
-
-    ROWS.setdefault("compare", CompareRow)
-    return ROWS["compare"]

@@ -10,6 +10,8 @@
     paths       llmtrace.cli.paths       EffectRow               before, other, passes; of a dry run the plan
     discover    llmtrace.cli.discover    EdgeRow                 edges, edges_of_model, nodes
     evaluate    llmtrace.cli.evaluate    PromptRow               faithfulness, low, high, median, random, ...
+    compare     llmtrace.cli.compare     CompareRow              edges_of_model, missed, extra, caveats
+    convert     llmtrace.cli.convert     FileRow                 edges, edges_of_model, scored, nodes, graph
     demo        llmtrace.cli.demo        DemoRow                 prediction, rank correlations, circuit, faithfulness
 
 `json_schema("ablate")` is the JSON Schema of that command's document. A reader of version 1 can rely on these fields:
@@ -127,6 +129,29 @@ class PromptRow(Row):
     empty: float
 
 
+class CompareRow(Row):
+    """How a found circuit overlaps a known one, over its edges, its nodes or the nodes of one role (where only known,
+    shared and recall have a meaning)."""
+
+    over: str
+    found: int | None
+    known: int
+    shared: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    jaccard: float | None
+    roc_auc: float | None
+    average_precision: float | None
+
+
+class FileRow(Row):
+    """A file that was written, by its place in the folder."""
+
+    file: str
+    bytes: int
+
+
 class DemoRow(Row):
     """A head: the score, the two tests (changes of the metric), and how they agree."""
 
@@ -166,6 +191,8 @@ ROWS: dict[str, Any] = {
     "paths": EffectRow,
     "discover": EdgeRow,
     "evaluate": PromptRow,
+    "compare": CompareRow,
+    "convert": FileRow,
     "demo": DemoRow,
 }
 
