@@ -88,12 +88,14 @@ def reader_gradients(
     tokens: Tensor | None = None,
     inputs: Float[Tensor, "row pos d_model"] | None = None,
     hooks: Sequence[Hook] = (),
+    flat: bool = False,
 ) -> Gradients:
     """One forward and one backward pass. The leaf is the input of layer 0; no gradient of parameters is asked for.
 
     tokens   run these instead of the clean prompts
     inputs   enter the first block instead of the embedding: k points for each prompt, prompts varying fastest
     hooks    ride on the pass (and may change it)
+    flat     a slope of 0 is an answer: only a part of the activations moves, and it may not matter
 
     Raises InputError for a metric without a gradient.
     """
@@ -124,7 +126,8 @@ def reader_gradients(
             f"No gradient reaches {off[0]}, so its edges would be scored 0; use method='exact', or a HookedTransformer."
         )
     at_end = gradients.pop("final")
-    _require_slope(metric, at_end.unflatten(0, (repeats, -1)), final.detach().unflatten(0, (repeats, -1)))
+    if not flat:
+        _require_slope(metric, at_end.unflatten(0, (repeats, -1)), final.detach().unflatten(0, (repeats, -1)))
     return Gradients(model, graph, gradients, streams, at_end)
 
 

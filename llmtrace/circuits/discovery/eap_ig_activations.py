@@ -50,7 +50,7 @@ def eap_ig_activations(
             gradients = (
                 reader_gradients(model, graph, some, read, inputs=points)
                 if rows.start == 0
-                else reader_gradients(model, graph, some, read, inputs=inputs, hooks=[_put(name, points)])
+                else reader_gradients(model, graph, some, read, inputs=inputs, hooks=[_put(name, points)], flat=True)
             )
             scores[:, rows] = edge_products(gradients, change)[:, rows]
         return scores

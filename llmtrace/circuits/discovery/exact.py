@@ -26,11 +26,12 @@ def exact_edges(
     prompts: PromptSet,
     *,
     metric: MetricLike | None = None,
+    graph: Graph | None = None,
     ablation: Ablation | Background = "resample",
     max_edges: int = 5000,
 ) -> EdgeScores:
     """Effect of removing each edge alone, per prompt. Raises LimitError over `max_edges` edges."""
-    graph = Graph.of(model)
+    graph = Graph.of(model) if graph is None else graph
     if graph.n_edges > max_edges:
         raise LimitError(
             f"Expected at most {max_edges:,} edges for the exact method (one run each), got {graph.n_edges:,}; "
