@@ -663,6 +663,26 @@ REFUSED: dict[str, tuple[Given, type[LLMTraceError], str]] = {
         FileFormatError,
         "divides the 6 heads of",
     ),
+    "a mark that is no graph": (
+        edited(MHA, "eap-ig", put("llmtrace", "graph", "parallel", value="no")),
+        FileFormatError,
+        "its graph says neither yes nor no where it should",
+    ),
+    "infinite GraphML": (
+        lambda folder: written(
+            export_circuit(MHA, folder / "a.graphml")
+            .read_text()
+            .replace('"score">', '"score">1e999</data><data key="old">', 1),
+            "c.graphml",
+        )(folder),
+        FileFormatError,
+        "Expected finite scores of edges in 'c.graphml', got NaN or infinity",
+    ),
+    "an unknown encoding": (
+        written("<?xml version='1.0' encoding='utf-x'?><a/>", "c.graphml"),
+        FileFormatError,
+        "'c.graphml' is not readable XML",
+    ),
     "a damaged mark": (
         edited(MHA, "eap-ig", put("llmtrace", "graph", value={"n_layers": 3})),
         FileFormatError,
@@ -737,6 +757,25 @@ def test_what_is_refused_is_refused_in_one_sentence(tmp_path: Path, name: str) -
     assert type(caught.value) is error and sentence in str(caught.value), str(caught.value)
     assert str(caught.value).endswith((".", "?")) and "\n" not in str(caught.value)
     assert not [file for file in tmp_path.iterdir() if file.name.startswith(".")], "a draft was left behind"
+
+
+@pytest.mark.parametrize("name", [name for name in READABLE if not name.startswith("mib")])
+@settings(deadline=None, max_examples=40)
+@given(cut=st.floats(0, 1), put=st.sampled_from([b"", b"\0", b"1e999", b"null", b"[]", b'"m0"', b"true"]))
+def test_a_damaged_file_is_refused_or_read(
+    tmp_path_factory: pytest.TempPathFactory, name: str, cut: float, put: bytes
+) -> None:
+    """Some bytes lost, some put in their place: one of our sentences, never another error."""
+    path = export_circuit(GQA, place(tmp_path_factory.mktemp("cut"), name), name)
+    content = path.read_bytes()
+    at = int(cut * len(content))
+    path.write_bytes(content[:at] + put + (content[at + 4 :] if put else b""))
+    try:
+        found = import_circuit(path, format=name)
+    except LLMTraceError as error:
+        assert "\n" not in str(error)
+    else:
+        assert found.graph == GQA.graph or found.mask.shape == found.graph.real.shape
 
 
 def test_a_folder_that_exists_is_kept(tmp_path: Path) -> None:

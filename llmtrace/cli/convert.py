@@ -83,9 +83,10 @@ def convert(
 
     from llmtrace.circuits import Circuit
     from llmtrace.circuits.formats import export_circuit, format_of, import_circuit
+    from llmtrace.cli.documents import FileRow
 
-    row = format_of(to)
-    if not row.suffix and name is None:
+    form = format_of(to)
+    if not form.suffix and name is None:
         raise InputError(f"{to} writes a folder per task and model, so it needs --name, such as --name ioi_gpt2.")
     if Path(name or "").name != (name or ""):
         raise InputError(f"Expected --name to be a plain name without folders, got {name!r}; the folder is --out.")
@@ -94,15 +95,15 @@ def convert(
     document = _document(run, found)
     if out is not None:
         with atomic_folder(out, overwrite=overwrite) as draft:
-            export_circuit(found, draft / f"{name or Path(CIRCUIT).stem}{row.suffix}", to, **_given(writing))
+            export_circuit(found, draft / f"{name or Path(CIRCUIT).stem}{form.suffix}", to, **_given(writing))
             written = sorted(file for file in draft.rglob("*") if file.is_file())
-            document.rows = [{"file": str(f.relative_to(draft)), "bytes": f.stat().st_size} for f in written]
-            document.files = sorted([*(file["file"] for file in document.rows), RESULT])
+            document.rows = [FileRow(file=f.relative_to(draft).as_posix(), bytes=f.stat().st_size) for f in written]
+            document.files = sorted([*(row.file for row in document.rows), RESULT])
             write_text(draft / RESULT, document.model_dump_json(indent=1) + "\n")
     if json:
         sys.stdout.write(document.model_dump_json() + "\n")
         return
-    _show(Screen(), found, row, document)
+    _show(Screen(), found, form, document)
 
 
 def _file(circuit: Path) -> Path:
@@ -117,9 +118,9 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 def _document(run: Run, circuit: Circuit) -> Document:
     """What --json prints; its rows are the files that were written."""
-    from llmtrace.cli.documents import SCHEMA_VERSION, Document
+    from llmtrace.cli.documents import SCHEMA_VERSION, document_of
 
-    return Document(
+    return document_of(run.command)(
         kind=f"llmtrace.cli.{run.command}",
         schema_version=SCHEMA_VERSION,
         command=run.command,
@@ -134,7 +135,7 @@ def _document(run: Run, circuit: Circuit) -> Document:
     )  # fmt: skip
 
 
-def _show(screen: Screen, circuit: Circuit, row: Format, document: Document) -> None:
+def _show(screen: Screen, circuit: Circuit, form: Format, document: Document) -> None:
     scores = "with scores" if circuit.scores is not None else "without scores"
     screen.say(f"{circuit.n_edges:,} edges, {scores}, of {circuit.graph!r}")
     if document.out is None:
@@ -142,6 +143,6 @@ def _show(screen: Screen, circuit: Circuit, row: Format, document: Document) -> 
         return
     screen.heading(f"Written to {document.out}")
     screen.say(", ".join(document.files))
-    if row.name == "llmtrace":
+    if form.name == "llmtrace":
         found = shlex.quote(document.out)
         screen.next([(f"llmtrace evaluate MODEL {found}", "is it a good circuit? MODEL is the one it was found in")])

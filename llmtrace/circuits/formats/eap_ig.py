@@ -81,7 +81,7 @@ def read(path: str | Path, *, graph: Graph | None = None, n_kv_heads: int | None
     rows, columns = _places(form, edges, name)
     mask, scores = torch.zeros_like(form.real), torch.zeros(form.real.shape, dtype=torch.float64)
     mask[rows, columns] = _column(edges, "in_graph", bool, name)
-    scored = any("score" in edge for edge in edges.values())
+    scored = any(isinstance(edge, dict) and "score" in edge for edge in edges.values())
     if scored:
         scores[rows, columns] = _column(edges, "score", float, name)
     node_level = any("score" in node for node in nodes.values() if isinstance(node, dict))

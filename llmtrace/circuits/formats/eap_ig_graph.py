@@ -25,7 +25,7 @@ from torch import Tensor
 
 from llmtrace.circuits.circuit import Circuit
 from llmtrace.circuits.formats.head_form import HeadForm
-from llmtrace.circuits.formats.stamp import Stamp, finite_scores, foreign_fields
+from llmtrace.circuits.formats.stamp import Stamp, finite_scores, foreign_fields, require_finite
 from llmtrace.circuits.graph import Graph
 from llmtrace.errors import FileFormatError, InputError, MismatchError, UnsupportedError
 from llmtrace.nodes import Embed, Head, Mlp, Node
@@ -144,8 +144,7 @@ def circuit_of(
     form: HeadForm, mask: Tensor, scores: Tensor, stamp: Stamp | None, node_level: bool, name: str, content: Any
 ) -> Circuit:
     mask, scores = mask & form.real, scores.where(form.real, 0)
-    if not bool(scores.isfinite().all()):
-        raise FileFormatError(f"Expected finite scores of edges in {name!r}, got NaN or infinity; score them again.")
+    require_finite(scores, name)
     scored = bool(scores.any()) if stamp is None else stamp.scores is not None
     if node_level and not scored and not bool(mask.any()):
         raise UnsupportedError(

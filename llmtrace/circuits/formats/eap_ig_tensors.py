@@ -71,13 +71,21 @@ def read(path: str | Path, *, graph: Graph | None = None, n_kv_heads: int | None
             )
     stamp = read_stamp(content.get(KEY), name)
     form = HeadForm(graph_of(content["cfg"], stamp, graph, n_kv_heads, name))
-    order = list(map(str, form.graph.nodes)), list(map(str, form.ports))
-    if (content["src_nodes"], content["dst_nodes"]) != order:
+    order = [list(map(str, form.graph.nodes)), list(map(str, form.ports))]
+    if [content[key] if isinstance(content[key], list) else [] for key in ("src_nodes", "dst_nodes")] != order:
         raise FileFormatError(
             f"Expected rows and columns of {name!r} in the order input, a0.h0, ..., m0, ... and a0.h0<q>, ..., logits, "
             "got another order; export it again."
         )
-    return circuit_of(form, mask.bool(), scores, stamp, content.get("nodes_scores") is not None, name, content)
+    return circuit_of(
+        form,
+        mask.bool(),
+        scores if scores.is_floating_point() else scores.float(),
+        stamp,
+        content.get("nodes_scores") is not None,
+        name,
+        content,
+    )
 
 
 def load_plain(path: str | Path) -> dict[str, Any]:
@@ -85,11 +93,12 @@ def load_plain(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise NotFoundError(f"Expected the file {path.name!r}, found none at that path; check the path.")
+    file = BytesIO(path.read_bytes())
     try:
         with catch_warnings():
             simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (MemoryError, OSError):
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except MemoryError:
         raise
     except Exception:  # a broken file makes the restricted unpickler fail in any way there is
         raise FileFormatError(

@@ -19,7 +19,7 @@ import torch
 from llmtrace.circuits.circuit import Circuit
 from llmtrace.circuits.formats.arrows import boxes, circuit_arrows, kind_of, layer_of, shares
 from llmtrace.circuits.formats.row import Format
-from llmtrace.circuits.formats.stamp import KEY, Stamp, finite_scores, foreign_fields, read_stamp
+from llmtrace.circuits.formats.stamp import KEY, Stamp, finite_scores, foreign_fields, read_stamp, require_finite
 from llmtrace.circuits.graph import Graph
 from llmtrace.errors import FileFormatError, InputError, LLMTraceError, MismatchError, NotFoundError
 from llmtrace.files import first_problem, write_bytes
@@ -93,6 +93,7 @@ def read(path: str | Path, *, graph: Graph | None = None) -> Circuit:
     mask, scores = torch.zeros_like(found.real), torch.zeros(found.real.shape, dtype=torch.float64)
     for place, value in zip(at, values, strict=True):
         mask[place], scores[place] = True, value or 0.0
+    require_finite(scores, name)
     scored = any(value is not None for value in values) if stamp is None else stamp.scores is not None
     return Circuit(
         found,
@@ -107,7 +108,7 @@ def _parse(path: Path) -> ElementTree.Element:
         raise NotFoundError(f"Expected the file {path.name!r}, found none at that path; check the path.")
     try:
         return ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # unknown encodings are a LookupError
         raise FileFormatError(
             f"{path.name!r} is not readable XML ({error}); it is truncated or no GraphML: export it again."
         ) from None

@@ -24,7 +24,7 @@ from llmtrace.circuits.circuit import Circuit
 from llmtrace.circuits.formats.arrows import Arrow, arrows, kind_of, layer_of
 from llmtrace.circuits.formats.head_form import HeadForm
 from llmtrace.circuits.formats.row import Format
-from llmtrace.circuits.formats.stamp import KEY, Stamp, finite_scores, read_stamp
+from llmtrace.circuits.formats.stamp import KEY, Stamp, finite_scores, read_stamp, require_finite
 from llmtrace.circuits.graph import Graph
 from llmtrace.errors import FileFormatError, LLMTraceError, MismatchError, UnsupportedError
 from llmtrace.files import first_problem, read_json, write_text
@@ -120,9 +120,9 @@ def read(path: str | Path, *, graph: Graph | None = None) -> Circuit:
     try:
         places = {place.node_id: parse_node(place.name) for place in map(Place.model_validate, content["nodes"])}
         links = [Link.model_validate(link) for link in content["links"]]
-        return _circuit(found, places, links, stamp)
+        return _circuit(found, places, links, stamp, name)
     except (ValidationError, TypeError, KeyError, LLMTraceError) as error:
-        if isinstance(error, MismatchError):
+        if isinstance(error, MismatchError | FileFormatError):
             raise
         raise FileFormatError(
             f"The nodes and links of {name!r} are not those of {found} ({first_problem(error).rstrip('.')}); "
@@ -130,7 +130,7 @@ def read(path: str | Path, *, graph: Graph | None = None) -> Circuit:
         ) from None
 
 
-def _circuit(graph: Graph, places: dict[str, Node], links: list[Link], stamp: Stamp) -> Circuit:
+def _circuit(graph: Graph, places: dict[str, Node], links: list[Link], stamp: Stamp, name: str) -> Circuit:
     form = HeadForm(graph)
     column_of = {port: column for column, port in enumerate(form.ports)}
     mask, scores = torch.zeros_like(form.real), torch.zeros(form.real.shape, dtype=torch.float64)
@@ -139,6 +139,7 @@ def _circuit(graph: Graph, places: dict[str, Node], links: list[Link], stamp: St
             port = Port(places[link.target], None if slot == READS else slot)  # type: ignore[arg-type]
             at = graph.row[places[link.source]], column_of[port]
             mask[at], scores[at] = True, score or 0.0
+    require_finite(scores, name)
     return Circuit(
         graph,
         form.gather(mask, "membership"),

@@ -20,6 +20,7 @@ from llmtrace.files import first_problem
 from llmtrace.nodes import Node, parse_node
 
 KEY, VERSION = "llmtrace", 1
+FLAGS = ("parallel", "attn_only", "split_embed", "post_norm")
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -67,6 +68,8 @@ def read_stamp(content: Any, name: str) -> Stamp | None:
         stamp = Stamp.model_validate_json(content) if isinstance(content, str) else Stamp.model_validate(content)
         if stamp.version > VERSION or stamp.scores not in (None, *DTYPES):
             raise InputError("it is newer than this llmtrace, or its scores are of an unknown type")
+        if not all(isinstance(stamp.graph.get(flag, False), bool) for flag in FLAGS):
+            raise InputError("its graph says neither yes nor no where it should")
         stamp.model_graph()
         stamp.fields()
     except (ValidationError, TypeError, LLMTraceError) as error:
@@ -80,6 +83,12 @@ def read_stamp(content: Any, name: str) -> Stamp | None:
 def foreign_fields(name: str, format: str) -> Mapping[str, Any]:
     """Of a circuit that another program wrote: where it is from is all that is known of it."""
     return {"provenance": {"format": format, "file": name}}
+
+
+def require_finite(scores: Float[Tensor, "*shape"], name: str) -> None:
+    """Refuse what a file says is a score and no score is."""
+    if not bool(scores.isfinite().all()):
+        raise FileFormatError(f"Expected finite scores of edges in {name!r}, got NaN or infinity; score them again.")
 
 
 def finite_scores(circuit: Circuit) -> Float[Tensor, "node port"] | None:
