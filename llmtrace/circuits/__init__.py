@@ -3,6 +3,8 @@
 from llmtrace.circuits.background import background
 from llmtrace.circuits.circuit import Circuit, circuit_json_schema
 from llmtrace.circuits.compare import Comparison, Overlap, average_precision, compare, roc_auc
+from llmtrace.circuits.completeness import Completeness, Minimality, completeness, minimality
+from llmtrace.circuits.curves import FaithfulnessCurve, faithfulness_curve
 from llmtrace.circuits.definitions import (
     DEFINITIONS,
     Definition,
@@ -10,19 +12,24 @@ from llmtrace.circuits.definitions import (
     find_definition,
     load_definition,
 )
+from llmtrace.circuits.details import Details
 from llmtrace.circuits.discover import discover
 from llmtrace.circuits.discovery import METHODS, acdc, clean_corrupted, eap, eap_ig, eap_ig_activations, exact_edges
-from llmtrace.circuits.evaluation import CircuitReport, evaluate, random_circuits
+from llmtrace.circuits.evaluation import CircuitReport, evaluate
 from llmtrace.circuits.formats import FORMATS, export_circuit, import_circuit
 from llmtrace.circuits.graph import Graph
+from llmtrace.circuits.random_circuits import random_circuits
 from llmtrace.circuits.running import run_circuit, run_circuits
 from llmtrace.circuits.scores import EdgeScores
 from llmtrace.circuits.selection import SELECTIONS, select
+from llmtrace.circuits.specificity import Specificity, specificity
+from llmtrace.circuits.stability import jaccard_stability, stable_edges
 
 __all__ = [
-    "DEFINITIONS", "FORMATS", "METHODS", "SELECTIONS", "Circuit", "CircuitReport", "Comparison", "Definition",
-    "EdgeScores", "Graph", "Overlap", "acdc", "average_precision", "background", "circuit_json_schema",
-    "clean_corrupted", "compare", "definition_json_schema", "discover", "eap", "eap_ig", "eap_ig_activations",
-    "evaluate", "exact_edges", "export_circuit", "find_definition", "import_circuit", "load_definition",
-    "random_circuits", "roc_auc", "run_circuit", "run_circuits", "select",
+    "DEFINITIONS", "FORMATS", "METHODS", "SELECTIONS", "Circuit", "CircuitReport", "Comparison", "Completeness",
+    "Definition", "Details", "EdgeScores", "FaithfulnessCurve", "Graph", "Minimality", "Overlap", "Specificity", "acdc",
+    "average_precision", "background", "circuit_json_schema", "clean_corrupted", "compare", "completeness",
+    "definition_json_schema", "discover", "eap", "eap_ig", "eap_ig_activations", "evaluate", "exact_edges",
+    "export_circuit", "faithfulness_curve", "find_definition", "import_circuit", "jaccard_stability", "load_definition",
+    "minimality", "random_circuits", "roc_auc", "run_circuit", "run_circuits", "select", "specificity", "stable_edges",
 ]  # fmt: skip

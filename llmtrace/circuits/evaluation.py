@@ -19,8 +19,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmtrace.circuits.circuit import Circuit
-from llmtrace.circuits.graph import Graph
+from llmtrace.circuits.details import Details, details_of
 from llmtrace.circuits.ground import Ablation, Background, ablation_name
+from llmtrace.circuits.random_circuits import random_circuits
+from llmtrace.circuits.ratio import caveats_of, ratio_of_means, require_scale
 from llmtrace.circuits.running import run_circuits
 from llmtrace.errors import InputError
 from llmtrace.metrics import MetricLike
@@ -30,9 +32,6 @@ from llmtrace.statistics import bootstrap_samples, percentile_interval
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-NEAR_ZERO = 0.02  # of the mean gap: a prompt's own ratio means nothing below it
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +48,12 @@ class CircuitReport:
     seed: int
     provenance: Mapping[str, Any]
     caveats: tuple[str, ...] = field(default=())
+    details: Details | None = None
 
     @property
     def faithfulness(self) -> float:
         """Ratio of means."""
-        return _ratio(self.alone, self.empty, self.model).item()
+        return ratio_of_means(self.alone, self.empty, self.model).item()
 
     @property
     def per_prompt(self) -> Float[Tensor, " batch"]:
@@ -70,13 +70,13 @@ class CircuitReport:
     @property
     def random_faithfulness(self) -> Float[Tensor, " draw"]:
         """Of random circuits with as many edges."""
-        return _ratio(self.random, self.empty, self.model)
+        return ratio_of_means(self.random, self.empty, self.model)
 
     def interval(self, *, level: float = 0.95) -> tuple[float, float]:
         """Bootstrap interval of the faithfulness over prompts."""
         samples = bootstrap_samples(len(self.alone), seed=self.seed)
         alone, empty, model = (t.cpu()[samples] for t in (self.alone, self.empty, self.model))
-        low, high = percentile_interval(_ratio(alone, empty, model), level=level)
+        low, high = percentile_interval(ratio_of_means(alone, empty, model), level=level)
         return low.item(), high.item()
 
     def df(self) -> pd.DataFrame:
@@ -95,6 +95,7 @@ class CircuitReport:
             "m(C)": self.alone.mean().item(),
             "m(M)": self.model.mean().item(),
             "m(0)": self.empty.mean().item(),
+            **({} if self.details is None else self.details.rows()),
         }
         return pd.DataFrame({"quantity": list(rows), "value": list(rows.values())})
 
@@ -119,11 +120,14 @@ def evaluate(
     metric: MetricLike | None = None,
     ablation: Ablation | Background = "resample",
     n_random: int = 10,
+    thorough: bool = False,
     seed: int = 0,
     batch_size: int | None = None,
 ) -> CircuitReport:
-    """Run the circuit, the model, nothing, and `n_random` random circuits of the same size, `batch_size` prompts at a
-    time (default: all).
+    """Run the circuit, the model, nothing, and `n_random` random circuits of the same size and degree per layer,
+    `batch_size` prompts at a time (default: as many as the memory allows).
+
+    thorough   add `details`: KL and first token of the output, completeness, minimality, CMD and CPR
 
     Raises InputError when the model and the empty circuit give the same metric (no ratio), MismatchError for a
     circuit of another model.
@@ -134,42 +138,16 @@ def evaluate(
     metric = metric_of(model, prompts, metric)
     graph = circuit.graph
     candidates = [Circuit.full(graph), Circuit.empty(graph), circuit]
-    candidates += random_circuits(graph, circuit.n_edges, n_random, seed)
+    candidates += random_circuits(circuit, n_random, seed=seed)
     values = run_circuits(model, candidates, prompts, ablation=ablation, metric=metric, batch_size=batch_size)
     whole, nothing, alone = values[:3]
-    gap = whole - nothing
-    if gap.mean().abs() <= 1e-6 * max(1e-12, whole.abs().mean().item()):
-        raise InputError(
-            f"The model and the empty circuit give the same {metric.name}, so faithfulness has no scale; "
-            "choose another corruption or another metric."
-        )
+    require_scale(whole, nothing, metric)
     caveats, found_in = [], circuit.provenance.get("weights")
     if found_in not in (None, provenance(model).weights):
         caveats.append(f"the circuit was found in other weights ({circuit.provenance.get('model', 'unknown')})")
-    better = gap if metric.higher_is_better else -gap
-    if better.mean() < 0:
-        caveats.append("in the mean the empty circuit is better than the model: the ratio is inverted")
-    if (inverted := int((better < 0).sum())) > 0:
-        caveats.append(f"on {inverted} of {len(prompts)} prompts the empty circuit is better than the model")
-    if (flat := int((gap.abs() < NEAR_ZERO * gap.abs().mean()).sum())) > 0:
-        caveats.append(f"on {flat} of {len(prompts)} prompts model and empty circuit nearly agree: no ratio there")
+    caveats += caveats_of(whole, nothing, metric)
     return CircuitReport(
         circuit=circuit, alone=alone, model=whole, empty=nothing, random=values[3:], metric=metric.name,
         ablation=ablation_name(ablation), seed=seed, provenance=provenance(model).as_dict(), caveats=tuple(caveats),
+        details=details_of(model, circuit, prompts, metric, ablation, seed) if thorough else None,
     )  # fmt: skip
-
-
-def random_circuits(graph: Graph, n_edges: int, draws: int, seed: int) -> list[Circuit]:
-    """Circuits of `n_edges` edges drawn without replacement from all edges."""
-    generator = torch.Generator().manual_seed(seed)
-    where = graph.real.flatten().nonzero().flatten()
-    found = []
-    for _ in range(draws):
-        mask = torch.zeros(graph.real.numel(), dtype=torch.bool)
-        mask[where[torch.randperm(len(where), generator=generator)[:n_edges]]] = True
-        found.append(Circuit(graph, mask.view_as(graph.real)))
-    return found
-
-
-def _ratio(alone: Tensor, empty: Tensor, model: Tensor) -> Tensor:
-    return (alone.mean(-1) - empty.mean(-1)) / (model.mean(-1) - empty.mean(-1))

@@ -79,7 +79,7 @@ def test_the_report_by_hand() -> None:
     )
     ratios = sorted(((alone - nothing) / (whole - nothing)).tolist())
     assert report.quartiles == pytest.approx((ratios[1], ratios[2], ratios[3]))
-    drawn = circuits.random_circuits(graph, circuit.n_edges, 3, 4)
+    drawn = circuits.random_circuits(circuit, 3, seed=4)
     assert [c.n_edges for c in drawn] == [circuit.n_edges] * 3 and not torch.equal(drawn[0].mask, drawn[1].mask)
     for row, other in zip(report.random, drawn, strict=True):
         assert not (other.mask & ~graph.real).any()
