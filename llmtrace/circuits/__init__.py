@@ -18,6 +18,7 @@ from llmtrace.circuits.discovery import METHODS, acdc, clean_corrupted, eap, eap
 from llmtrace.circuits.evaluation import CircuitReport, evaluate
 from llmtrace.circuits.formats import FORMATS, export_circuit, import_circuit
 from llmtrace.circuits.graph import Graph
+from llmtrace.circuits.patterns import Patterns, patterns, prompt_circuits
 from llmtrace.circuits.random_circuits import random_circuits
 from llmtrace.circuits.running import run_circuit, run_circuits
 from llmtrace.circuits.scores import EdgeScores
@@ -27,9 +28,10 @@ from llmtrace.circuits.stability import jaccard_stability, stable_edges
 
 __all__ = [
     "DEFINITIONS", "FORMATS", "METHODS", "SELECTIONS", "Circuit", "CircuitReport", "Comparison", "Completeness",
-    "Definition", "Details", "EdgeScores", "FaithfulnessCurve", "Graph", "Minimality", "Overlap", "Specificity", "acdc",
-    "average_precision", "background", "circuit_json_schema", "clean_corrupted", "compare", "completeness",
-    "definition_json_schema", "discover", "eap", "eap_ig", "eap_ig_activations", "evaluate", "exact_edges",
-    "export_circuit", "faithfulness_curve", "find_definition", "import_circuit", "jaccard_stability", "load_definition",
-    "minimality", "random_circuits", "roc_auc", "run_circuit", "run_circuits", "select", "specificity", "stable_edges",
+    "Definition", "Details", "EdgeScores", "FaithfulnessCurve", "Graph", "Minimality", "Overlap", "Patterns",
+    "Specificity", "acdc", "average_precision", "background", "circuit_json_schema", "clean_corrupted", "compare",
+    "completeness", "definition_json_schema", "discover", "eap", "eap_ig", "eap_ig_activations", "evaluate",
+    "exact_edges", "export_circuit", "faithfulness_curve", "find_definition", "import_circuit", "jaccard_stability",
+    "load_definition", "minimality", "patterns", "prompt_circuits", "random_circuits", "roc_auc", "run_circuit",
+    "run_circuits", "select", "specificity", "stable_edges",
 ]  # fmt: skip

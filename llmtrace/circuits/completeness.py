@@ -123,7 +123,8 @@ def completeness(
         worst = tried[at]
         sets.append(worst)
         found.append((alone[at : at + 1], whole[at : at + 1]))
-    return Completeness(tuple(sets), *(torch.cat(parts) for parts in zip(*found, strict=True)), bound.name)
+    alone, whole = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return Completeness(tuple(sets), alone, whole, bound.name)
 
 
 def minimality(
