@@ -55,6 +55,8 @@ METHODS: dict[str, Scores] = {
     "project_out": lambda m, p: interventions.project_out(m, p, torch.ones(WIDTH, dtype=torch.float64)).change.T,
     "steer": lambda m, p: interventions.steer(m, p, torch.ones(WIDTH, dtype=torch.float64), at="resid_pre.1").change.T,
     "eap": lambda m, p: circuits.eap(m, p).per_prompt,
+    "ifr": lambda m, p: circuits.METHODS["ifr"](m, p).per_prompt,
+    "hisp": lambda m, p: circuits.METHODS["hisp"](m, p).per_prompt,
     "run_circuit": lambda m, p: circuits.run_circuit(m, half_circuit(m), p)[:, None],
 }
 # one run per edge; its symmetries are those of `run_circuit`, which it consists of

@@ -6,6 +6,8 @@ from llmtrace.circuits.discovery.eap import eap
 from llmtrace.circuits.discovery.eap_ig import eap_ig
 from llmtrace.circuits.discovery.eap_ig_activations import eap_ig_activations
 from llmtrace.circuits.discovery.exact import exact_edges
+from llmtrace.circuits.discovery.hisp import hisp
+from llmtrace.circuits.discovery.ifr import ifr
 from llmtrace.methods import Method, Table
 
 METHODS = Table(
@@ -18,10 +20,14 @@ METHODS = Table(
            "2 F + 2 W", ("corrupted", "gradient")),
     Method("eap-ig-activations", eap_ig_activations, "EAP, each layer's writes on a path of their own",
            "Hanna et al. 2024", "2 F + K (2L + 1) (F + W)", ("corrupted", "gradient")),
+    Method("ifr", ifr, "information flow routes: the writer's share in what the port reads", "Ferrando & Voita 2024",
+           "1 F"),
+    Method("hisp", hisp, "head importance scores, an edge as important as the lower of its ends", "Michel et al. 2019",
+           "1 F + 1 W", ("gradient",)),
     Method("acdc", acdc, "edges removed one after the other while the metric moves by less than tau",
            "Conmy et al. 2023", "a part of F per edge tried", ("corrupted",)),
     Method("exact", exact_edges, "the oracle: each edge patched in a run of its own", "Conmy et al. 2023",
            "edges F", ("corrupted",)),
 )  # fmt: skip
 
-__all__ = ["METHODS", "acdc", "clean_corrupted", "eap", "eap_ig", "eap_ig_activations", "exact_edges"]
+__all__ = ["METHODS", "acdc", "clean_corrupted", "eap", "eap_ig", "eap_ig_activations", "exact_edges", "hisp", "ifr"]

@@ -35,10 +35,16 @@ def scored(
     passes: str,
     options: Mapping[str, Any],
     points: int = 1,
+    contrast: bool = True,
 ) -> EdgeScores:
-    """`of_batch` over the prompts. `points`: how many runs of a prompt ride in one batch."""
+    """`of_batch` over the prompts.
+
+    points     how many runs of a prompt ride in one batch
+    contrast   the method runs the corrupted prompts, so they must differ from the clean ones
+    """
     graph, bound = Graph.of(model) if graph is None else graph, metric_of(model, prompts, metric)
-    prompts.require_corruption(method.upper())
+    if contrast:
+        prompts.require_corruption(method.upper())
     at_once = prompts_at_once(model, graph, prompts, memory, buffers=3 + points) if batch_size is None else batch_size
     parts = [of_batch(graph, prompts[rows], bound[rows]) for rows in track(prompts.batches(at_once), "scoring edges")]
     return EdgeScores(

@@ -1,0 +1,83 @@
+"""Information flow routes: how much of what a port reads is a writer's, from one forward pass and no contrast.
+
+    proximity(u, v) = max(|x_v|_1 - |x_v - a_u|_1, EPS)
+    score(u -> v)   = mean over positions of proximity(u, v) / sum over all parts of x_v
+
+x_v: the residual stream at port v before its norm; its parts are the writes before it and, as one part, the attention
+biases before it. Positions: all real ones of the prompt; the logits are read at the metric's answer position alone.
+(The paper walks a graph of (layer, position) nodes; a port here stands for all its positions, hence the mean.)
+Source: Ferrando & Voita 2024. Cost: 1 F. Memory: the writes and two more buffers of their size.
+Sign: a share, from 0 to 1; over the writers of a port the shares add up to 1 less that of the biases. q, k, v of all
+heads of a layer read one stream, so their edges score alike.
+Known failure: it asks who is loud, not who matters: neither metric, nor corruption, nor what a head does with the
+stream comes in. The L1 norm depends on the basis, so processed weights (centred writes) have other scores.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from llmtrace.circuits.discovery.batches import scored
+from llmtrace.circuits.graph import Graph
+from llmtrace.circuits.scores import EdgeScores
+from llmtrace.interventions import Memory
+from llmtrace.metrics import Metric, MetricLike
+from llmtrace.models import TraceModel, attention_weights
+from llmtrace.prompts import PromptSet
+from llmtrace.signals import node_writes
+
+EPS = 1e-5  # of the authors' program: a part that points away from the whole still has a share
+
+
+@torch.no_grad()
+def ifr(
+    model: TraceModel,
+    prompts: PromptSet,
+    *,
+    metric: MetricLike | None = None,
+    graph: Graph | None = None,
+    batch_size: int | None = None,
+    memory: Memory = "auto",
+) -> EdgeScores:
+    """Share of every writer in what every port reads, per prompt. The corrupted prompts are not run; of the metric only
+    the answer position counts."""
+
+    def of_batch(graph: Graph, some: PromptSet, read: Metric) -> Float[Tensor, "batch node port"]:
+        writes = node_writes(model, some.clean, split_embed=graph.split_embed, received=True).values
+        mask = some.mask.to(writes)
+        found = writes.new_zeros(len(some), len(graph.nodes), len(graph.ports))
+        bias = writes.new_zeros(writes.shape[-1])
+        for layer in range(graph.n_layers):
+            before, sources = graph.before(layer), graph.mlp_sources(layer)
+            whole = slice(graph.head_columns(layer, "q").start, graph.head_columns(layer, "v").stop)
+            found[:, :before, whole] = _mean(flow_shares(writes[:before], bias), mask)[:, :, None]
+            after = bias + attention_weights(model, layer).b_O
+            if not graph.attn_only:
+                read_bias = bias if graph.parallel else after
+                found[:, :sources, graph.mlp_column(layer)] = _mean(flow_shares(writes[:sources], read_bias), mask)
+            bias = after
+        at_answer = torch.stack([read.here(write) for write in writes])[:, :, None]
+        found[:, :, -1] = flow_shares(at_answer, bias)[:, :, 0].T
+        return found
+
+    return scored(
+        "ifr", of_batch, model, prompts, metric, graph, batch_size=batch_size, memory=memory,
+        passes="1 forward", options={}, contrast=False,
+    )  # fmt: skip
+
+
+def flow_shares(
+    writes: Float[Tensor, "node batch pos d_model"], bias: Float[Tensor, " d_model"]
+) -> Float[Tensor, "node batch pos"]:
+    """proximity / sum of proximities of the parts of one stream. The biases' own share is what is left to 1."""
+    stream = writes.sum(0) + bias
+    length = stream.abs().sum(-1)
+    own = (length - (writes - stream).abs_().sum(-1)).clamp(min=EPS)
+    of_bias = (length - (stream - bias).abs().sum(-1)).clamp(min=EPS) if bias.any() else torch.zeros_like(length)
+    return own / (own.sum(0) + of_bias)
+
+
+def _mean(shares: Float[Tensor, "node batch pos"], mask: Float[Tensor, "batch pos"]) -> Float[Tensor, "batch node"]:
+    return ((shares * mask).sum(-1) / mask.sum(-1)).T
