@@ -31,10 +31,13 @@ from llmtrace.models import (
     Reader,
     TraceModel,
     attention_weights,
+    backward_rule,
+    final_norm,
     final_residual,
     head_readers,
     mlp_norm,
     mlp_readers,
+    unembed_normed,
 )
 from llmtrace.prompts import PromptSet
 from llmtrace.signals.sites import site_name
@@ -53,6 +56,7 @@ class Gradients:
     of: dict[str, Tensor]
     streams: dict[str, Tensor]
     final: Float[Tensor, "row pos d_model"]
+    holds_norms: bool = False
 
     def ports(self) -> Iterator[tuple[slice, int, Float[Tensor, "port row pos d_model"]]]:
         """(columns, how many writers come before, G) of each family of ports, layer by layer, the logits last."""
@@ -76,6 +80,8 @@ class Gradients:
         """From the readers' activations back through their weights and the norm; an MLP's two readers add up."""
         axes = "row pos port d_out, port d_model d_out -> port row pos d_model"
         after_norm = torch.stack([einsum(_per_port(self.of[r.hook]), r.weight, axes) for r in readers]).sum(0)
+        if self.holds_norms:
+            return norm.frozen_transpose(after_norm, norm.scale(stream))
         return norm.pull_back(stream, after_norm)
 
 
@@ -88,6 +94,7 @@ def reader_gradients(
     tokens: Tensor | None = None,
     inputs: Float[Tensor, "row pos d_model"] | None = None,
     hooks: Sequence[Hook] = (),
+    rule: str = "standard",
     flat: bool = False,
 ) -> Gradients:
     """One forward and one backward pass. The leaf is the input of layer 0; no gradient of parameters is asked for.
@@ -95,24 +102,26 @@ def reader_gradients(
     tokens   run these instead of the clean prompts
     inputs   enter the first block instead of the embedding: k points for each prompt, prompts varying fastest
     hooks    ride on the pass (and may change it)
+    rule     how gradients pass norms, activations and softmax (`models.RULES`)
     flat     a slope of 0 is an answer: only a part of the activations moves, and it may not matter
 
     Raises InputError for a metric without a gradient.
     """
     reading, streams = dict[str, Tensor](), dict[str, Tensor]()
     tokens = prompts.clean if tokens is None else tokens
-    repeats = 1 if inputs is None else len(inputs) // len(tokens)
+    repeats, backward = 1 if inputs is None else len(inputs) // len(tokens), backward_rule(model, rule)
 
     def leaf(value: Tensor) -> Tensor:
         start = value if inputs is None else inputs
         streams[site_name("resid_pre", 0)] = start.detach()
         return start.detach().requires_grad_(True)
 
-    wanted = [(site_name("resid_pre", 0), leaf), *hooks, *_keepers(model, graph, reading, streams)]
+    wanted = [(site_name("resid_pre", 0), leaf), *hooks, *_keepers(model, graph, reading, streams), *backward.hooks]
     with torch.enable_grad():
         final = final_residual(model, tokens.repeat(repeats, 1), wanted)
         here = metric.here(final.unflatten(0, (repeats, -1)))
-        total = metric.of_residual(model, here).sum()
+        values = _under_held_norm(model, metric, here) if backward.holds_norms else metric.of_residual(model, here)
+        total = values.sum()
         if not total.requires_grad:
             raise InputError(
                 f"Expected a metric with a gradient, got {metric.name}, which has none (a count or an argmax?); "
@@ -128,7 +137,15 @@ def reader_gradients(
     at_end = gradients.pop("final")
     if not flat:
         _require_slope(metric, at_end.unflatten(0, (repeats, -1)), final.detach().unflatten(0, (repeats, -1)))
-    return Gradients(model, graph, gradients, streams, at_end)
+    return Gradients(model, graph, gradients, streams, at_end, backward.holds_norms)
+
+
+def _under_held_norm(model: TraceModel, metric: Metric, here: Tensor) -> Tensor:
+    """The metric through a final norm whose scale is a constant."""
+    norm = final_norm(model)
+    normed = norm(here.detach()) + norm.frozen(here - here.detach(), norm.scale(here.detach()))
+    rows = None if metric.tokens is None else metric.tokens.to(here.device)
+    return metric.of_rows(unembed_normed(model, normed, rows))
 
 
 def _keepers(model: TraceModel, graph: Graph, reading: dict[str, Tensor], streams: dict[str, Tensor]) -> list[Hook]:

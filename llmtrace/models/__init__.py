@@ -3,6 +3,7 @@
 from llmtrace.models.additive import require_additive, require_readout
 from llmtrace.models.architecture import Architecture, describe
 from llmtrace.models.attend import attend, require_separate_heads
+from llmtrace.models.backward import RULES, BackwardRule, backward_rule
 from llmtrace.models.cache import as_cache
 from llmtrace.models.components import head_results, heads_received, kv_heads, project, through_output
 from llmtrace.models.live import require_live
@@ -38,45 +39,10 @@ from llmtrace.models.weights import (
 )
 
 __all__ = [
-    "Architecture",
-    "AttentionWeights",
-    "Hook",
-    "KeysValues",
-    "MlpWeights",
-    "Norm",
-    "Provenance",
-    "Reader",
-    "TraceModel",
-    "as_cache",
-    "attend",
-    "attention_weights",
-    "describe",
-    "embedded_names",
-    "embedding",
-    "final_norm",
-    "final_residual",
-    "head_readers",
-    "head_results",
-    "heads_received",
-    "is_bridge",
-    "known_names",
-    "kv_heads",
-    "load",
-    "logits",
-    "mlp_norm",
-    "mlp_readers",
-    "mlp_weights",
-    "project",
-    "provenance",
-    "require_additive",
-    "require_live",
-    "require_readout",
-    "require_separate_heads",
-    "resume",
-    "run_and_keep",
-    "run_mlp",
-    "through_output",
-    "token_labels",
-    "unembed",
-    "unembed_normed",
+    "RULES", "Architecture", "AttentionWeights", "BackwardRule", "Hook", "KeysValues", "MlpWeights", "Norm",
+    "Provenance", "Reader", "TraceModel", "as_cache", "attend", "attention_weights", "backward_rule", "describe",
+    "embedded_names", "embedding", "final_norm", "final_residual", "head_readers", "head_results", "heads_received",
+    "is_bridge", "known_names", "kv_heads", "load", "logits", "mlp_norm", "mlp_readers", "mlp_weights", "project",
+    "provenance", "require_additive", "require_live", "require_readout", "require_separate_heads", "resume",
+    "run_and_keep", "run_mlp", "through_output", "token_labels", "unembed", "unembed_normed",
 ]  # fmt: skip

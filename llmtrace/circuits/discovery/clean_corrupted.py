@@ -28,6 +28,7 @@ def clean_corrupted(
     *,
     metric: MetricLike | None = None,
     graph: Graph | None = None,
+    rule: str = "standard",
     batch_size: int | None = None,
     memory: Memory = "auto",
 ) -> EdgeScores:
@@ -35,10 +36,10 @@ def clean_corrupted(
 
     def of_batch(graph: Graph, some: PromptSet, read: Metric) -> Float[Tensor, "batch node port"]:
         ends = torch.cat([embedding(model, some.side(side))[0] for side in ("clean", "corrupted")])
-        gradients = reader_gradients(model, graph, some, read, inputs=ends)
+        gradients = reader_gradients(model, graph, some, read, inputs=ends, rule=rule)
         return edge_products(gradients, change_of_writes(model, graph, some))
 
     return scored(
         "clean-corrupted", of_batch, model, prompts, metric, graph, batch_size=batch_size, memory=memory, points=2,
-        passes="4 forward, 2 backward", options={},
+        passes="4 forward, 2 backward", options={"rule": rule},
     )  # fmt: skip

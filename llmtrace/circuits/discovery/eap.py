@@ -35,6 +35,7 @@ def eap(
     *,
     metric: MetricLike | None = None,
     graph: Graph | None = None,
+    rule: str = "standard",
     direction: str = "noising",
     batch_size: int | None = None,
     memory: Memory = "auto",
@@ -50,11 +51,11 @@ def eap(
     def of_batch(graph: Graph, some: PromptSet, read: Metric) -> Float[Tensor, "batch node port"]:
         here, other = ("clean", "corrupted") if direction == "noising" else ("corrupted", "clean")
         record = Recorder(model, split_embed=graph.split_embed)
-        gradients = reader_gradients(model, graph, some, read, tokens=some.side(here), hooks=record.hooks)
+        gradients = reader_gradients(model, graph, some, read, tokens=some.side(here), hooks=record.hooks, rule=rule)
         there = node_writes(model, some.side(other), split_embed=graph.split_embed, received=True)
         return edge_products(gradients, there.values.sub_(record.values))
 
     return scored(
         "eap", of_batch, model, prompts, metric, graph, batch_size=batch_size, memory=memory,
-        passes="2 forward, 1 backward", options={"direction": direction},
+        passes="2 forward, 1 backward", options={"rule": rule, "direction": direction},
     )  # fmt: skip

@@ -32,6 +32,7 @@ def eap_ig(
     *,
     metric: MetricLike | None = None,
     graph: Graph | None = None,
+    rule: str = "standard",
     steps: int = 5,
     batch_size: int | None = None,
     memory: Memory = "auto",
@@ -42,12 +43,12 @@ def eap_ig(
     def of_batch(graph: Graph, some: PromptSet, read: Metric) -> Float[Tensor, "batch node port"]:
         clean, corrupted = (embedding(model, some.side(side))[0] for side in ("clean", "corrupted"))
         points = torch.cat([corrupted + t * (clean - corrupted) for t in times])
-        gradients = reader_gradients(model, graph, some, read, inputs=points)
+        gradients = reader_gradients(model, graph, some, read, inputs=points, rule=rule)
         return edge_products(gradients, change_of_writes(model, graph, some))
 
     return scored(
         "eap-ig", of_batch, model, prompts, metric, graph, batch_size=batch_size, memory=memory, points=steps,
-        passes=f"{2 + steps} forward, {steps} backward", options={"steps": steps},
+        passes=f"{2 + steps} forward, {steps} backward", options={"rule": rule, "steps": steps},
     )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ def eap_ig_activations(
     *,
     metric: MetricLike | None = None,
     graph: Graph | None = None,
+    rule: str = "standard",
     steps: int = 5,
     batch_size: int | None = None,
     memory: Memory = "auto",
@@ -48,16 +49,18 @@ def eap_ig_activations(
         for name, rows in _groups(graph):
             points = torch.cat([corrupted[name] + t * (clean[name] - corrupted[name]) for t in times])
             gradients = (
-                reader_gradients(model, graph, some, read, inputs=points)
+                reader_gradients(model, graph, some, read, inputs=points, rule=rule)
                 if rows.start == 0
-                else reader_gradients(model, graph, some, read, inputs=inputs, hooks=[_put(name, points)], flat=True)
+                else reader_gradients(
+                    model, graph, some, read, inputs=inputs, hooks=[_put(name, points)], flat=True, rule=rule
+                )
             )
             scores[:, rows] = edge_products(gradients, change)[:, rows]
         return scores
 
     return scored(
         "eap-ig-activations", of_batch, model, prompts, metric, graph, batch_size=batch_size, memory=memory,
-        points=steps, passes=_passes(model, steps), options={"steps": steps},
+        points=steps, passes=_passes(model, steps), options={"rule": rule, "steps": steps},
     )  # fmt: skip
 
 
