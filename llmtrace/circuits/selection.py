@@ -1,9 +1,13 @@
 """From edge scores to a circuit.
 
-    top      the n edges of largest |score|; circuits of growing n are nested (law 40)
-    greedy   from the logits down: always the largest |score| among edges into what is already in, so nothing dangles
+    top         the n edges of largest |score|
+    greedy      from the logits down: always the largest |score| among edges into what is already in; nothing dangles
+    threshold   every edge whose |score| is the threshold or more, however many they are
+    pnr         a share of the n are the edges that support the answer most, the rest the largest |score| of the others
 
-Both decide by the mean over prompts; edges that lead nowhere are pruned from `top`.
+All decide by the mean over prompts, and circuits that grow (in n, or as the threshold falls) are nested (law 40). Edges
+that lead nowhere are pruned. An edge supports the answer where patching it lowers the metric: score < 0, or > 0 if the
+scores are of denoising or of a distance (kl). Scores without a sign (shares) support nothing: pnr is then top.
 """
 
 from __future__ import annotations
@@ -21,17 +25,35 @@ from llmtrace.errors import InputError
 from llmtrace.methods import Method, Table
 
 
-def top_edges(graph: Graph, magnitude: Float[Tensor, "node port"], n: int) -> Bool[Tensor, "node port"]:
+def top_edges(graph: Graph, support: Float[Tensor, "node port"], n: int) -> Bool[Tensor, "node port"]:
     """The `n` edges of largest magnitude; ties go to the earlier edge, so that circuits of growing n are nested."""
-    ranked = magnitude.masked_fill(~graph.real, -torch.inf).flatten()
-    mask = torch.zeros_like(graph.real).flatten()
-    mask[ranked.argsort(descending=True, stable=True)[:n]] = True
-    return mask.view_as(graph.real)
+    return _largest(support.abs(), graph.real, n)
 
 
-def greedy_edges(graph: Graph, magnitude: Float[Tensor, "node port"], n: int) -> Bool[Tensor, "node port"]:
+def threshold_edges(graph: Graph, support: Float[Tensor, "node port"], threshold: float) -> Bool[Tensor, "node port"]:
+    """The edges whose magnitude is `threshold` or more."""
+    return graph.real & (support.abs() >= threshold)
+
+
+def pnr_edges(
+    graph: Graph, support: Float[Tensor, "node port"], n: int, *, pnr: float = 0.5
+) -> Bool[Tensor, "node port"]:
+    """`pnr` of the `n` edges by how much they support, as far as there are any; the rest by magnitude."""
+    first = _largest(support, graph.real & (support > 0), int(pnr * n))
+    return first | _largest(support.abs(), graph.real & ~first, n - int(first.sum()))
+
+
+def _largest(ranked: Float[Tensor, "node port"], among: Bool[Tensor, "node port"], n: int) -> Bool[Tensor, "node port"]:
+    order = ranked.masked_fill(~among, -torch.inf).flatten().argsort(descending=True, stable=True)
+    mask = torch.zeros_like(among).flatten()
+    mask[order[:n]] = True
+    return mask.view_as(among) & among
+
+
+def greedy_edges(graph: Graph, support: Float[Tensor, "node port"], n: int) -> Bool[Tensor, "node port"]:
     """Grow from the logits: the best edge into a reader that is in brings its writer's own ports in (a heap, one push
     per edge)."""
+    magnitude = support.abs()
     mask = torch.zeros_like(graph.real)
     ports_of_row: dict[int, list[int]] = {}
     for column, port in enumerate(graph.ports):
@@ -59,10 +81,13 @@ def greedy_edges(graph: Graph, magnitude: Float[Tensor, "node port"], n: int) ->
     return mask
 
 
+# Rows are functions of (graph, scores turned so that positive supports the answer, n or threshold).
 SELECTIONS = Table(
     "selection",
     Method("top", top_edges, "largest |score|", "Syed et al. 2023"),
     Method("greedy", greedy_edges, "largest |score| into what is already in, from the logits", "Hanna et al. 2024"),
+    Method("threshold", threshold_edges, "|score| of the threshold or more", "Conmy et al. 2023", needs=("threshold",)),
+    Method("pnr", pnr_edges, "a share of what supports the answer, the rest by |score|", "Nikankin et al. 2025"),
 )
 
 
@@ -75,22 +100,65 @@ def require_size(graph: Graph, n_edges: int) -> None:
         )
 
 
-def select(scores: EdgeScores, n_edges: int, *, selection: str = "greedy", prune: bool = True) -> Circuit:
-    """A circuit of at most `n_edges` edges (fewer where pruning finds dead ends).
+def selection_of(
+    selection: str | None, *, n_edges: int | None = None, threshold: float | None = None, pnr: float | None = None
+) -> Method:
+    """The row of `SELECTIONS` that is meant. Refuses what does not go together, before anything is computed."""
+    if (n_edges is None) == (threshold is None):
+        got = "neither; say how many edges or how large a score" if n_edges is None else "both; leave one out"
+        raise InputError(f"Expected n_edges or threshold, got {got}.")
+    if threshold is not None and not (isinstance(threshold, int | float) and threshold > 0):
+        raise InputError(f"Expected a threshold above 0, in units of the metric, got {threshold!r}; try 0.01.")
+    row = SELECTIONS[selection or ("greedy" if threshold is None else "threshold")]
+    needed, got = (
+        "threshold" if "threshold" in row.needs else "n_edges",
+        "n_edges" if threshold is None else "threshold",
+    )
+    if needed != got:
+        raise InputError(f"Expected {needed} for the selection {row.name}, got {got}; give {needed} instead.")
+    row.require_options(() if pnr is None else ("pnr",))
+    if pnr is not None and not (isinstance(pnr, int | float) and 0 <= pnr <= 1):
+        raise InputError(f"Expected pnr as a share of the edges from 0 to 1, got {pnr!r}; 0.5 is the default.")
+    return row
 
-    Raises InputError for a size outside 1..all edges, NotFoundError for an unknown selection.
+
+def select(
+    scores: EdgeScores,
+    n_edges: int | None = None,
+    *,
+    threshold: float | None = None,
+    selection: str | None = None,
+    prune: bool = True,
+    pnr: float | None = None,
+) -> Circuit:
+    """A circuit of at most `n_edges` edges (fewer where pruning finds dead ends), or of those from `threshold` on.
+
+    selection   a row of `SELECTIONS`: "greedy" where n_edges is given, "threshold" where a threshold is
+    pnr         for the selection "pnr": which share of the edges is chosen for supporting the answer
+
+    Raises InputError for a size outside 1..all edges, for both or neither of n_edges and threshold, or for a selection
+    that has no use for what is given; NotFoundError for an unknown selection.
     """
-    graph = scores.graph
-    require_size(graph, n_edges)
-    mask = SELECTIONS[selection].function(graph, scores.values.abs().cpu(), n_edges)
+    row = selection_of(selection, n_edges=n_edges, threshold=threshold, pnr=pnr)
+    graph, options = scores.graph, {} if pnr is None else {"pnr": pnr}
+    if n_edges is not None:
+        require_size(graph, n_edges)
+    mask = row(graph, supporting(scores), threshold if n_edges is None else n_edges, **options)
+    size = {"threshold": threshold} if n_edges is None else {"n_edges": n_edges}
     circuit = Circuit(
         graph,
         mask,
         scores=scores.values.cpu(),
         provenance=scores.provenance,
         options={
-            "method": scores.method, "metric": scores.metric, "selection": selection, "n_edges": n_edges,
+            "method": scores.method, "metric": scores.metric, "selection": row.name, **size, **options,
             **scores.options,
         },
     )  # fmt: skip
     return circuit.pruned() if prune else circuit
+
+
+def supporting(scores: EdgeScores) -> Float[Tensor, "node port"]:
+    """Mean scores, turned so that positive supports the answer."""
+    turned = (scores.options.get("direction") == "denoising") != (scores.metric == "kl")
+    return scores.values.cpu() if turned else -scores.values.cpu()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmtrace.cli.options import (
+    ABLATIONS,
+    DIRECTIONS,
     DISCOVERY,
     SELECTIONS,
     UNITS,
@@ -24,16 +26,21 @@ from llmtrace.cli.options import (
     Source,
     Task,
     Top,
+    choice,
     one_of,
 )
 from llmtrace.cli.prompts import Asked, described
 from llmtrace.cli.run import Run
 
 if TYPE_CHECKING:
+    from llmtrace.circuits import Circuit
+    from llmtrace.cli.documents import EdgeRow
     from llmtrace.cli.screen import Next, Screen
     from llmtrace.plots import Section
+    from llmtrace.prompts import PromptSet
 
 CIRCUIT = "circuit.json"
+CARRIED = {"resample": "what it carries on the corrupted prompt", "zero": "nothing", "mean": "its mean over prompts"}
 
 
 def discover(
@@ -41,11 +48,44 @@ def discover(
     method: Annotated[str, typer.Option("--method", metavar=one_of(DISCOVERY), help="How edges are scored.")] = "eap",
     n_edges: Annotated[
         int | None,
-        typer.Option("--n-edges", metavar="N", help="Size of the circuit.  [default: a tenth of the model's edges]"),
+        typer.Option(
+            "--n-edges", "--edges", metavar="N", help="Size of the circuit.  [default: a tenth of the model's edges]"
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", metavar="X", help="Instead of a size: every edge of |score| >= X.")
     ] = None,
     selection: Annotated[
-        str, typer.Option("--selection", metavar=one_of(SELECTIONS), help="How edges are chosen by score.")
-    ] = "greedy",
+        str | None,
+        typer.Option(
+            "--selection", metavar=one_of(SELECTIONS), help="How edges are chosen by score.  [default: greedy]"
+        ),
+    ] = None,
+    pnr: Annotated[
+        float | None,
+        typer.Option("--pnr", metavar="SHARE", help="For the selection pnr: so many for supporting.  [default: 0.5]"),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", metavar="K", help="For eap-ig*: points of the path.  [default: 5]")
+    ] = None,
+    tau: Annotated[
+        float | None,
+        typer.Option("--tau", metavar="X", help="For acdc: edges that move the metric by X or more are the circuit."),
+    ] = None,
+    direction: Annotated[
+        str | None,
+        typer.Option("--direction", metavar=one_of(DIRECTIONS), help="For eap: which run is patched.  [noising]"),
+    ] = None,
+    ablation: Annotated[
+        str | None,
+        typer.Option("--ablation", metavar=one_of(ABLATIONS), help="For acdc, exact: what is put in.  [resample]"),
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            "--memory", metavar="SIZE", help="What may be used beside the weights, such as 2GB; not for exact."
+        ),
+    ] = None,
     metric: MetricName = None,
     top: Top = 10,
     prompts: File = None,
@@ -63,57 +103,34 @@ def discover(
 
     Scores every edge between heads, MLPs and logits and keeps the best; with --out as FOLDER/circuit.json.
     """
-    asked = Asked(task, n, corruption, prompts, seed=seed)
-    options = {"method": method, "n_edges": n_edges, "selection": selection, "metric": metric}
-    run = Run("discover", model, json, out, overwrite, device, dtype, asked, options)
+    size: dict[str, Any] = {"n_edges": n_edges, "threshold": threshold, "selection": selection, "pnr": pnr}
+    how = {"steps": steps, "tau": tau, "direction": direction, "ablation": ablation, "memory": memory}
+    given: dict[str, Any] = {name: value for name, value in how.items() if value is not None}
+    options = {"method": method, **size, "metric": metric, **given}
+    run = Run(
+        "discover", model, json, out, overwrite, device, dtype, Asked(task, n, corruption, prompts, seed=seed), options
+    )
+    _refuse(method, size, how)
 
     from llmtrace import circuits
 
-    _ = circuits.METHODS[method], circuits.SELECTIONS[selection]  # unknown names are told before a model is loaded
     traced = run.load()
     chosen = run.prompts(traced)
-    size = n_edges if n_edges is not None else max(1, round(circuits.Graph.of(traced).n_edges / 10))
-    circuit = circuits.discover(traced, chosen, method=method, n_edges=size, selection=selection, metric=metric)
-
-    from llmtrace.cli.documents import EdgeRow
-
-    frame = circuit.df().sort_values("score", key=abs, ascending=False, kind="stable")
-    names, scores = frame["edge"].tolist(), frame["score"].tolist()
-    found = {str(edge): edge for edge in circuit.edges}
-    rows = [
-        EdgeRow(edge=name, writer=str(found[name].writer), port=str(found[name].port), score=score)
-        for name, score in zip(names, scores, strict=True)
-    ]
-    measured = circuit.options["metric"]
-    total = circuit.graph.n_edges
+    if n_edges is None and threshold is None and tau is None:
+        size["n_edges"] = max(1, round(circuits.Graph.of(traced).n_edges / 10))
+    circuit = circuits.discover(traced, chosen, method=method, metric=metric, **size, **given)
+    rows = _rows(circuit)
 
     def show(screen: Screen) -> list[Next]:
-        screen.say(
-            f"{method} with {selection} selection on {circuit.provenance['model']}, {described(chosen)}:\na circuit "
-            f"of {circuit.n_edges:,} of {total:,} edges ({circuit.n_edges / total:.1%}) between {len(circuit.nodes)} "
-            "writing nodes and what reads them\n"
-        )
-        screen.table(["edge", "score"], [[row.edge, row.score] for row in rows[:top]])
-        if len(rows) > top:
-            screen.say(f"... the largest {top} of {len(rows)}; --top shows more.")
-        screen.say(
-            f"\nScore: (estimated) change of {measured} in {UNITS.get(measured, 'its own unit')} when the edge "
-            "carries what it carries on the corrupted prompt. Negative: the edge supports the answer."
-        )
-        if out is None:
-            screen.say("Nothing was saved: add --out FOLDER to keep the circuit.")
-            again = run.again(
-                "discover", f" --method {method} --selection {selection} --n-edges {size} --out my-circuit"
-            )
-            return [(again, "the same, kept on disk, ready for llmtrace evaluate")]
-        made = chosen.seed is not None
-        command = run.again("evaluate", f" {shlex.quote(str(out))}", seed=seed + 1 if made else None)
-        return [(command, "is it a good circuit?" + (" On prompts that did not choose it" if made else ""))]
+        _tell(screen, circuit, chosen, rows[:top])
+        asked = {"method": method, **size, **given}
+        flags = "".join(f" --{name.replace('_', '-')} {value}" for name, value in asked.items() if value is not None)
+        return _next(run, screen, chosen, flags)
 
     def sections() -> list[Section]:
         from llmtrace.plots import Section, plot
 
-        about = f"{circuit!r}; {method}, {selection} selection; {described(chosen)}."
+        about = f"{circuit!r}; {method}, {circuit.options['selection']} selection; {described(chosen)}."
         return [Section("Circuit", about, figure=plot(circuit))]
 
     run.finish(
@@ -121,8 +138,84 @@ def discover(
         show=show,
         model=traced,
         prompts=chosen,
-        metric=measured,
-        summary={"edges": circuit.n_edges, "edges_of_model": total, "nodes": [str(node) for node in circuit.nodes]},
+        metric=circuit.options["metric"],
+        summary={
+            "edges": circuit.n_edges, "edges_of_model": circuit.graph.n_edges,
+            "nodes": [str(node) for node in circuit.nodes],
+        },
         save=lambda folder: circuit.save(folder / CIRCUIT),
         sections=sections,
+    )  # fmt: skip
+
+
+def _refuse(method: str, size: dict[str, Any], how: dict[str, Any]) -> None:
+    """What cannot mean anything is told before a model is loaded."""
+    for name, names in (("direction", DIRECTIONS), ("ablation", ABLATIONS)):
+        if how[name] is not None:
+            choice(f"--{name}", how[name], names)
+
+    import inspect
+
+    from llmtrace.circuits import METHODS
+    from llmtrace.circuits.discover import method_of
+    from llmtrace.circuits.selection import selection_of
+    from llmtrace.cli.score_tables import refuse_strangers
+
+    given = {name: value for name, value in how.items() if value is not None}
+    refuse_strangers(method, list(inspect.signature(METHODS[method].function).parameters), list(given), list(how))
+    method_of(method, given)
+    if size["n_edges"] is None and size["threshold"] is None:
+        size = {**size, "threshold": how["tau"]} if how["tau"] is not None else {**size, "n_edges": 1}
+    selection_of(**{"selection": None, **size})
+
+
+def _rows(circuit: Circuit) -> list[EdgeRow]:
+    """The edges, largest |score| first."""
+    from llmtrace.cli.documents import EdgeRow
+
+    frame = circuit.df().sort_values("score", key=abs, ascending=False, kind="stable")
+    names, scores = frame["edge"].tolist(), frame["score"].tolist()
+    found = {str(edge): edge for edge in circuit.edges}
+    return [
+        EdgeRow(edge=name, writer=str(found[name].writer), port=str(found[name].port), score=score)
+        for name, score in zip(names, scores, strict=True)
+    ]
+
+
+def _tell(screen: Screen, circuit: Circuit, prompts: PromptSet, rows: list[EdgeRow]) -> None:
+    total, options = circuit.graph.n_edges, circuit.options
+    screen.say(
+        f"{options['method']} with {options['selection']} selection on {circuit.provenance['model']}, "
+        f"{described(prompts)}:\na circuit of {circuit.n_edges:,} of {total:,} edges ({circuit.n_edges / total:.1%}) "
+        f"between {len(circuit.nodes)} writing nodes and what reads them\n"
     )
+    screen.table(["edge", "score"], [[row.edge, row.score] for row in rows])
+    if circuit.n_edges > len(rows):
+        screen.say(f"... the largest {len(rows)} of {circuit.n_edges}; --top shows more.")
+    screen.say(f"\nScore: {_meaning(circuit)}")
+
+
+def _meaning(circuit: Circuit) -> str:
+    from llmtrace.circuits import METHODS
+
+    options, row = circuit.options, METHODS[circuit.options["method"]]
+    if "corrupted" not in row.needs:
+        return f"{row.summary}."
+    change = f"(estimated) change of {options['metric']} in {UNITS.get(options['metric'], 'its own unit')} when"
+    if options.get("direction") == "denoising":
+        return (
+            f"{change} in the corrupted run the edge carries its clean value. Positive: the edge supports the answer."
+        )
+    carried = CARRIED[options.get("ablation", "resample")]
+    return f"{change} the edge carries {carried}. Negative: the edge supports the answer."
+
+
+def _next(run: Run, screen: Screen, prompts: PromptSet, flags: str) -> list[Next]:
+    if run.out is None:
+        screen.say("Nothing was saved: add --out FOLDER to keep the circuit.")
+        again = run.again("discover", f"{flags} --out my-circuit")
+        return [(again, "the same, kept on disk, ready for llmtrace evaluate")]
+    made = prompts.seed is not None
+    seed = run.asked.seed + 1 if made else None
+    command = run.again("evaluate", f" {shlex.quote(str(run.out))}", seed=seed)
+    return [(command, "is it a good circuit?" + (" On prompts that did not choose it" if made else ""))]
