@@ -21,9 +21,7 @@ from llmtrace.circuits.ground import Background
 from llmtrace.errors import InputError
 from llmtrace.metrics import Metric
 
-pytestmark = pytest.mark.skipif(
-    not HOOKED_EXISTS, reason="no HookedTransformer in transformer-lens 4: the bridge attends to earlier tokens alone"
-)
+pytestmark = pytest.mark.skipif(not HOOKED_EXISTS, reason="transformer-lens 4 has no HookedTransformer")
 
 TAU = 1e-6
 # What Tracr's own run in float32 leaves of a number; categories are compared as such.
@@ -168,8 +166,10 @@ def test_discover_counts_the_edges_of_the_graph_it_is_given(name: str) -> None:
     """With two inputs there are more of them than `Graph.of(model)` has."""
     graph, some, metric = graph_of(name), every_input(name)[:40], metric_of(name)[:40]
     assert graph.n_edges > Graph.of(program(name).model).n_edges
-    options = {"n_edges": graph.n_edges, "method": "eap-ig", "metric": metric, "graph": graph}
-    assert circuits.discover(program(name).model, some, **options).n_edges == graph.n_edges
+    found = circuits.discover(
+        program(name).model, some, n_edges=graph.n_edges, method="eap-ig", metric=metric, graph=graph
+    )
+    assert found.n_edges == graph.n_edges
 
 
 # --- gradient methods --------------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def test_discover_counts_the_edges_of_the_graph_it_is_given(name: str) -> None:
 # Of the edges, ranked by |score|: the probability that one of the circuit stands above one outside it. Gradient methods
 # corrupt tokens alone, and rank the circuit of resampled tokens without a mistake. An edge of the other circuits that
 # is not in that one carries the same in both runs and has score 0: tied with all that is in none, so
-#     AUC = share found + (1 - share found) / 2
+#     AUC = share found + (1 - share found) / 2        up to rounding, which breaks some ties
 AUC = {
     ("reverse", "zero"): 0.59,  # 2 of 11
     ("reverse", "tokens"): 1.0,
@@ -247,8 +247,9 @@ def test_integrated_gradients_give_the_very_effects(method: str, name: str) -> N
 
 @programs
 def test_denoising_doubles_a_squared_error(name: str) -> None:
-    """At the corrupted run its slope is twice its rise: d^2 falls by 2 d of it. But for a neuron that the corrupted run
-    leaves dead (`m0` is 1 where the token is an x, else 0): of those prompts EAP sees nothing, which is half."""
+    """At the corrupted run its slope is twice its rise: d^2 falls by 2 d of it. But `m0` reads 1 where the token is an
+    x and else 0, the very kink of its ReLU, where PyTorch's slope is 0: an x that the corrupted run lost is not seen,
+    and that is half of what differs."""
     expected = {edge: 1.0 if edge == "embed->m0" else 2.0 for edge in TRUTH[name, "tokens"]}
     found = {edge: -ratio for edge, ratio in effects(by_gradient("eap, denoising", name), name).items()}
     assert found == pytest.approx(expected, abs=0.1)
@@ -256,14 +257,14 @@ def test_denoising_doubles_a_squared_error(name: str) -> None:
 
 @programs
 def test_two_ends_halve_what_is_dead_at_one_of_them(name: str) -> None:
-    """The mean of both ends is exact for a quadratic; at the clean end it has no slope, and where the corrupted end is
-    dead there is none at all."""
+    """The mean of both ends is exact for a quadratic. At the clean end it has no slope, and where the corrupted end
+    stands at the kink (above) there is none at all."""
     expected = {edge: 0.5 if edge == "embed->m0" else 1.0 for edge in TRUTH[name, "tokens"]}
     assert effects(by_gradient("clean-corrupted", name), name) == pytest.approx(expected, abs=0.05)
 
 
 def test_one_group_that_does_not_matter_does_not_stop_eap_ig_activations() -> None:
-    """The output of `reverse` does not depend on the write of layer 0's head, so along that path the error is flat: a
-    score of 0 there, and no refusal."""
+    """Layer 0's head of `reverse` writes the same for all inputs, so its path stands still at the clean run, where the
+    error is flat: a score of 0 there, and no refusal."""
     scores = by_gradient("eap-ig-activations", "reverse")
     assert scores.values[scores.graph.head_rows(0)].abs().max() < 1e-9
