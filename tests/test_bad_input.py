@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import llmtrace as lt
-from llmtrace.circuits import SELECTIONS, background
+from llmtrace.circuits import SELECTIONS, background, stable_edges
 from llmtrace.circuits.discovery import METHODS, eap, exact_edges
 from llmtrace.errors import (
     CheckError,
@@ -688,6 +688,58 @@ CIRCUITS = {
     "half an edge": Bad(
         lambda w, p: lt.discover(w.model, w.prompts, n_edges=3.5), InputError, "from 1 to 1,519, got 3.5; try 100."
     ),
+    "neither a size nor a threshold": Bad(
+        lambda w, p: lt.discover(w.model, w.prompts), InputError,
+        "Expected n_edges or threshold, got neither; say how many edges or how large a score.",
+    ),
+    "a size and a threshold": Bad(
+        lambda w, p: lt.discover(w.model, w.prompts, n_edges=9, threshold=0.1), InputError,
+        "Expected n_edges or threshold, got both; leave one out.",
+    ),
+    "a threshold of nothing": Bad(
+        lambda w, p: lt.discover(w.model, w.prompts, threshold=0), InputError,
+        "Expected a threshold above 0, in units of the metric, got 0; try 0.01.",
+    ),
+    "ACDC of nothing": Bad(
+        lambda w, p: lt.acdc(w.model, w.prompts, tau=0), InputError,
+        "Expected a threshold tau above 0, in units of the metric, got 0; try 0.01.",
+    ),
+    "discovery by a negative tau": Bad(
+        lambda w, p: lt.discover(w.model, w.prompts, method="acdc", tau=-1), InputError,
+        "Expected a threshold above 0, in units of the metric, got -1; try 0.01.",
+    ),
+    "ACDC without tau": Bad(
+        lambda w, p: lt.discover(w.model, w.prompts, method="acdc", n_edges=9), InputError,
+        "Expected tau for the method acdc, got none; try tau=0.01, in units of the metric.",
+    ),
+    "steps of a method without": Bad(
+        lambda w, p: lt.discover(w.model, w.prompts, method="acdc", tau=0.1, steps=5), InputError,
+        "got 'steps'; leave it out.",
+    ),
+    "half a step": Bad(
+        lambda w, p: lt.discover(w.model, w.prompts, n_edges=9, method="eap-ig", steps=0.5), InputError,
+        "Expected a whole number of steps from 1 on, got 0.5; 5 is the default.",
+    ),
+    "a threshold for a number of edges": Bad(
+        lambda w, p: lt.discover(w.model, w.prompts, threshold=0.1, selection="top"), InputError,
+        "Expected n_edges for the selection top, got threshold; give n_edges instead.",
+    ),
+    "a number of edges for a threshold": Bad(
+        lambda w, p: lt.discover(w.model, w.prompts, n_edges=9, selection="threshold"), InputError,
+        "Expected threshold for the selection threshold, got n_edges; give threshold instead.",
+    ),
+    "a share of more than all": Bad(
+        lambda w, p: lt.discover(w.model, w.prompts, n_edges=9, selection="pnr", pnr=50), InputError,
+        "Expected pnr as a share of the edges from 0 to 1, got 50; 0.5 is the default.",
+    ),
+    "a share for another selection": Bad(
+        lambda w, p: lt.discover(w.model, w.prompts, n_edges=9, pnr=0.5), InputError,
+        "Expected options of greedy (it has none), got 'pnr'; leave it out.",
+    ),
+    "stability of one prompt": Bad(
+        lambda w, p: stable_edges(eap(w.model, w.prompts[:1])), InputError,
+        "Expected scores of two prompts or more to draw from, got 1; score more prompts.",
+    ),
     "unknown discovery": Bad(
         lambda w, p: lt.discover(w.model, w.prompts, n_edges=9, method="epa"), NotFoundError,
         f"Expected a discovery method, one of {', '.join(METHODS)}; got 'epa'. Did you mean",
@@ -718,7 +770,7 @@ CIRCUITS = {
     ),
     "unknown ablation of edges": Bad(
         lambda w, p: lt.evaluate(w.model, w.full, w.prompts, ablation="noise"), InputError,
-        "Expected ablation 'resample', 'zero' or 'mean', got 'noise'; choose one.",
+        "Expected ablation resample, zero, mean or Mean(...), got 'noise'; choose one.",
     ),
     "a circuit without a corruption": Bad(
         lambda w, p: lt.evaluate(w.model, w.full, w.texts, metric=first_logit), InputError,

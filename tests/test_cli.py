@@ -86,6 +86,7 @@ def test_the_names_in_help_texts_are_those_of_the_tables() -> None:
     assert list(options.CORRUPTIONS) == list(prompts.CORRUPTIONS)
     assert list(options.DISCOVERY) == list(circuits.METHODS)
     assert set(options.SELECTIONS) == set(circuits.SELECTIONS)
+    assert options.RULES == models.RULES
     assert (*options.MODES, "value") == interventions.ablation.MODES
     assert options.OVERS == interventions.ablation.OVERS
     assert options.CONVENTIONS == interventions.path_patching.CONVENTIONS
@@ -144,7 +145,23 @@ JSON_CALLS: dict[str, tuple[str, ...]] = {
         *SMALL,
     ),
     "discover": ("discover", TINY, "--selection", "top", "--n-edges", "30", *SMALL),
-    "discover exactly": ("discover", "and-gate", "--method", "exact", "--n-edges", "5"),
+    "discover exactly": ("discover", "and-gate", "--method", "exact", "--n-edges", "5", "--ablation", "zero"),
+    "discover by steps": ("discover", TINY, "--method", "eap-ig", "--steps", "2", "--threshold", "0.5", *SMALL),
+    "discover backwards": (
+        "discover",
+        TINY,
+        "--direction",
+        "denoising",
+        "--rule",
+        "relp",
+        "--selection",
+        "pnr",
+        "--pnr",
+        "0.8",
+        *SMALL,
+    ),
+    "discover by trying": ("discover", TINY, "--method", "acdc", "--tau", "0.5", "--memory", "1GB", *SMALL),
+    "discover what is loud": ("discover", TINY, "--method", "ifr", "--edges", "9", *SMALL),
 }
 
 
@@ -180,6 +197,9 @@ def test_the_numbers_are_those_of_the_package() -> None:
     assert [row["mean"] for row in rows] == pytest.approx(scores.mean().tolist(), abs=1e-6)
     circuit = lt.discover(model, asked, n_edges=30)
     rows = document(run("discover", TINY, "--n-edges", "30", *SMALL, "--json"))["rows"]
+    assert {row["edge"] for row in rows} == {str(edge) for edge in circuit.edges}
+    circuit = lt.discover(model, asked, method="acdc", tau=0.5)
+    rows = document(run("discover", TINY, "--method", "acdc", "--tau", "0.5", *SMALL, "--json"))["rows"]
     assert {row["edge"] for row in rows} == {str(edge) for edge in circuit.edges}
 
 
@@ -350,6 +370,15 @@ ERRORS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "task": (("paths", TINY, "--task", "iio"), 3, "'ioi'"),
     "corruption": (("paths", TINY, "--corruption", "abcd"), 3, "'abc'"),
     "selection": (("discover", TINY, "--selection", "best"), 3, "'best'"),
+    "option of another discovery": (("discover", TINY, "--method", "acdc", "--tau", "1", "--steps", "5"), 2,
+                                    "got --steps; leave it out."),
+    "a size and a threshold": (("discover", TINY, "--edges", "9", "--threshold", "1"), 2, "got both; leave one out."),
+    "a threshold of nothing": (("discover", TINY, "--method", "acdc", "--tau", "0"), 2, "threshold above 0"),
+    "no threshold": (("discover", TINY, "--method", "acdc"), 2, "Expected tau for the method acdc"),
+    "selection of another size": (("discover", TINY, "--threshold", "1", "--selection", "top"), 2, "give n_edges"),
+    "share of another selection": (("discover", TINY, "--pnr", "0.5"), 2, "options of greedy (it has none)"),
+    "edges put out by half": (("discover", TINY, "--ablation", "half"), 2, "resample, zero, mean"),
+    "rule": (("discover", TINY, "--rule", "gym"), 2, "standard, relp, gim"),
     "kind of activation": (("trace", TINY, "--what", "zz"), 3, "'zz'"),
     "named position": (("trace", TINY, "--positions", "S9"), 3, "'S9'"),
     "prompt file": (("paths", TINY, "--prompts", "no-such.jsonl"), 3, "no-such.jsonl"),

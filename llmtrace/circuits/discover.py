@@ -16,7 +16,8 @@ from llmtrace.metrics import MetricLike
 from llmtrace.models import TraceModel
 from llmtrace.prompts import PromptSet
 
-HINTS = {"tau": "try tau=0.01, in units of the metric"}  # for options that a method cannot do without
+# For options that a method cannot do without.
+HINTS = {"tau": "try tau=0.01, in units of the metric", "n_edges": "say how many edges shall be left"}
 
 
 def discover(
@@ -43,6 +44,8 @@ def discover(
     A circuit is a claim: `evaluate` it, on prompts that did not choose it where you can. Raises NotFoundError for an
     unknown method or selection, InputError for a size outside 1..all edges or an option the method does not have.
     """
+    if n_edges is not None and "n_edges" in inspect.signature(METHODS[method].function).parameters:
+        options["n_edges"] = n_edges  # a method that looks for a circuit of that size
     row = method_of(method, options)
     if decides := n_edges is None and threshold is None and "tau" in options:
         threshold = options["tau"]

@@ -151,8 +151,8 @@ def select(
         scores=scores.values.cpu(),
         provenance=scores.provenance,
         options={
-            "method": scores.method, "metric": scores.metric, "selection": row.name, **size, **options,
-            **scores.options,
+            **scores.options, "method": scores.method, "metric": scores.metric, "selection": row.name, **size,
+            **options,
         },
     )  # fmt: skip
     return circuit.pruned() if prune else circuit

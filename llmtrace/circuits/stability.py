@@ -27,7 +27,7 @@ def stable_edges(scores: EdgeScores, draws: int = 1000, level: float = 0.95, see
     """The edges whose mean over a draw has the sign of their mean over all prompts in at least `level` of the draws.
 
     Not pruned: `select(scores, 100) & stable_edges(scores)` leaves the doubtful out. An edge of mean 0 has no sign.
-    Raises InputError for scores of fewer than two prompts, no draw at all, or a level outside (0, 1].
+    Raises InputError for scores of fewer than two prompts or the same for all, no draw, or a level outside (0, 1].
     """
     if not 0 < level <= 1:
         raise InputError(f"Expected a level above 0 and up to 1, got {level}; 0.95 lets one draw in twenty differ.")
@@ -53,7 +53,8 @@ def stable_edges(scores: EdgeScores, draws: int = 1000, level: float = 0.95, see
 def jaccard_stability(scores: EdgeScores, n_edges: int, draws: int = 100, seed: int = 0) -> float:
     """Mean over all pairs of draws of shared / joint edges, between the circuits of the `n_edges` largest |mean|.
 
-    Raises InputError for scores of fewer than two prompts, fewer than two draws, or a size outside 1..all edges.
+    Raises InputError for scores of fewer than two prompts or the same for all, fewer than two draws, or a size outside
+    1..all edges.
     """
     graph = scores.graph
     require_size(graph, n_edges)
@@ -76,6 +77,11 @@ def _weights(scores: EdgeScores, draws: int, least: int, seed: int) -> Float[Ten
     prompts = len(scores.per_prompt)
     if prompts < 2:
         raise InputError(f"Expected scores of two prompts or more to draw from, got {prompts}; score more prompts.")
+    if bool((scores.per_prompt == scores.per_prompt[0]).all()):
+        raise InputError(
+            f"Expected scores that differ between prompts, and {scores.method} gave all the same, so draws of them say "
+            "nothing; repeat the method on other prompts or seeds."
+        )
     if not isinstance(draws, int) or draws < least:
         raise InputError(f"Expected {least} or more draws, got {draws!r}; leave it out.")
     samples = bootstrap_samples(prompts, draws=draws, seed=seed)

@@ -11,6 +11,7 @@ from llmtrace.cli.options import (
     ABLATIONS,
     DIRECTIONS,
     DISCOVERY,
+    RULES,
     SELECTIONS,
     UNITS,
     Corruption,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from llmtrace.prompts import PromptSet
 
 CIRCUIT = "circuit.json"
+NO_CHANGES = ("ifr", "hisp", "edge-pruning")  # methods whose scores are no changes of the metric
 CARRIED = {"resample": "what it carries on the corrupted prompt", "zero": "nothing", "mean": "its mean over prompts"}
 
 
@@ -66,7 +68,8 @@ def discover(
         typer.Option("--pnr", metavar="SHARE", help="For the selection pnr: so many for supporting.  [default: 0.5]"),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", metavar="K", help="For eap-ig*: points of the path.  [default: 5]")
+        int | None,
+        typer.Option("--steps", metavar="K", help="For eap-ig*: points of the path  [5]; edge-pruning: updates  [200]"),
     ] = None,
     tau: Annotated[
         float | None,
@@ -76,9 +79,17 @@ def discover(
         str | None,
         typer.Option("--direction", metavar=one_of(DIRECTIONS), help="For eap: which run is patched.  [noising]"),
     ] = None,
+    rule: Annotated[
+        str | None,
+        typer.Option(
+            "--rule", metavar=one_of(RULES), help="For eap*: how gradients pass what is not linear.  [standard]"
+        ),
+    ] = None,
     ablation: Annotated[
         str | None,
-        typer.Option("--ablation", metavar=one_of(ABLATIONS), help="For acdc, exact: what is put in.  [resample]"),
+        typer.Option(
+            "--ablation", metavar=one_of(ABLATIONS), help="For acdc, edge-pruning, exact: what is put in.  [resample]"
+        ),
     ] = None,
     memory: Annotated[
         str | None,
@@ -104,7 +115,7 @@ def discover(
     Scores every edge between heads, MLPs and logits and keeps the best; with --out as FOLDER/circuit.json.
     """
     size: dict[str, Any] = {"n_edges": n_edges, "threshold": threshold, "selection": selection, "pnr": pnr}
-    how = {"steps": steps, "tau": tau, "direction": direction, "ablation": ablation, "memory": memory}
+    how = {"steps": steps, "tau": tau, "direction": direction, "rule": rule, "ablation": ablation, "memory": memory}
     given: dict[str, Any] = {name: value for name, value in how.items() if value is not None}
     options = {"method": method, **size, "metric": metric, **given}
     run = Run(
@@ -150,7 +161,7 @@ def discover(
 
 def _refuse(method: str, size: dict[str, Any], how: dict[str, Any]) -> None:
     """What cannot mean anything is told before a model is loaded."""
-    for name, names in (("direction", DIRECTIONS), ("ablation", ABLATIONS)):
+    for name, names in (("direction", DIRECTIONS), ("rule", RULES), ("ablation", ABLATIONS)):
         if how[name] is not None:
             choice(f"--{name}", how[name], names)
 
@@ -162,10 +173,12 @@ def _refuse(method: str, size: dict[str, Any], how: dict[str, Any]) -> None:
     from llmtrace.cli.score_tables import refuse_strangers
 
     given = {name: value for name, value in how.items() if value is not None}
-    refuse_strangers(method, list(inspect.signature(METHODS[method].function).parameters), list(given), list(how))
-    method_of(method, given)
-    if size["n_edges"] is None and size["threshold"] is None:
+    takes = list(inspect.signature(METHODS[method].function).parameters)
+    refuse_strangers(method, takes, list(given), list(how))
+    if size["n_edges"] is None and size["threshold"] is None:  # a tenth of the edges, which no model tells yet
         size = {**size, "threshold": how["tau"]} if how["tau"] is not None else {**size, "n_edges": 1}
+    sized = {"n_edges": size["n_edges"]} if "n_edges" in takes and size["n_edges"] is not None else {}
+    method_of(method, {**given, **sized})
     selection_of(**{"selection": None, **size})
 
 
@@ -199,7 +212,7 @@ def _meaning(circuit: Circuit) -> str:
     from llmtrace.circuits import METHODS
 
     options, row = circuit.options, METHODS[circuit.options["method"]]
-    if "corrupted" not in row.needs:
+    if row.name in NO_CHANGES:
         return f"{row.summary}."
     change = f"(estimated) change of {options['metric']} in {UNITS.get(options['metric'], 'its own unit')} when"
     if options.get("direction") == "denoising":

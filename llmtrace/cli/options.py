@@ -18,7 +18,9 @@ METHODS = (
 METRICS = ("logit_diff", "probability", "log_probability", "probability_diff", "kl")
 TASKS = ("ioi", "induction", "greater_than")
 CORRUPTIONS = ("abc", "s2_io_flip", "s2_random", "s1_io_flip", "names")
-DISCOVERY = ("eap", "eap-ig", "clean-corrupted", "eap-ig-activations", "ifr", "hisp", "acdc", "exact")
+DISCOVERY = (
+    "eap", "eap-ig", "clean-corrupted", "eap-ig-activations", "atp-star", "ifr", "hisp", "acdc", "edge-pruning", "exact",
+)  # fmt: skip
 SELECTIONS = ("greedy", "top", "threshold", "pnr")
 MODES = ("zero", "mean", "resample")
 OVERS = ("group", "position", "global")
@@ -29,6 +31,7 @@ KINDS = (
     "mlp_post",
 )  # fmt: skip
 SPLITS = ("position", "head", "head and position", "layer", "query and key")
+RULES = ("standard", "relp", "gim")
 ABLATIONS = ("resample", "zero", "mean")
 SIDES = ("clean", "corrupted")
 UNITS = {
