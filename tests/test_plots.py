@@ -112,6 +112,28 @@ def circuit_report(lt: Any, *, draws: int = 4, prompts: int = 8) -> Any:
     )  # fmt: skip
 
 
+def faithfulness_curve(lt: Any, *, shares: tuple[float, ...] = (0.01, 0.1, 1.0)) -> Any:
+    from llmtrace.circuits import FaithfulnessCurve
+
+    return FaithfulnessCurve(
+        circuits=(circuit(lt),) * len(shares), shares=shares, alone=torch.rand(len(shares), 6), model=torch.rand(6) + 2,
+        empty=torch.zeros(6), method="eap-ig", metric="logit_diff", ablation="resample", seed=0,
+    )  # fmt: skip
+
+
+def completeness(lt: Any) -> Any:
+    from llmtrace.circuits import Completeness
+
+    knocked_out = ((), (lt.Head(0, 1), lt.Mlp(1)), tuple(lt.Head(1, h) for h in range(4)), (lt.Mlp(0),))
+    return Completeness(knocked_out, circuit=torch.randn(4, 5), model=torch.randn(4, 5), metric="logit_diff")
+
+
+def minimality(lt: Any, *, nodes: int = 5) -> Any:
+    from llmtrace.circuits import Minimality
+
+    return Minimality(tuple(lt.Head(0, h) for h in range(nodes)), loss=torch.randn(nodes, 6), metric="logit_diff")
+
+
 def validation(lt: Any) -> Any:
     nodes = tuple(lt.Head(layer, head) for layer in range(2) for head in range(3))
     score, loss = torch.randn(6).double(), torch.randn(6).double()
@@ -149,6 +171,9 @@ NOUNS: dict[str, Callable[[Any], Any]] = {
     "EdgeScores": edge_scores,
     "Circuit": circuit,
     "CircuitReport": circuit_report,
+    "FaithfulnessCurve": faithfulness_curve,
+    "Completeness": completeness,
+    "Minimality": minimality,
     "Validation": validation,
 }
 
@@ -443,6 +468,49 @@ def test_an_interval_that_does_not_exist_is_said(lt: Any) -> None:
 
 def test_a_report_without_random_circuits_is_drawn(lt: Any) -> None:
     assert lt.plot(circuit_report(lt, draws=0)).layout.xaxis.ticktext == ("this circuit",)
+
+
+def test_a_curve_runs_over_the_log_of_the_share(lt: Any) -> None:
+    curve = faithfulness_curve(lt)
+    figure = lt.plot(curve)
+    drawn = named(figure, "faithfulness")
+    assert list(drawn.x) == pytest.approx([-2, -1, 0])
+    assert list(drawn.y) == pytest.approx(curve.faithfulness.tolist())
+    assert (drawn.error_y.array >= 0).all() and (drawn.error_y.arrayminus >= 0).all()
+    ticks = dict(zip(figure.layout.xaxis.ticktext, figure.layout.xaxis.tickvals, strict=True))
+    whole = curve.circuits[0].graph.n_edges
+    assert ticks[f"100%<br>{whole}"] == pytest.approx(0) and ticks[f"1%<br>{round(whole / 100)}"] == pytest.approx(-2)
+    assert {line.y0 for line in figure.layout.shapes} == {0, 1}
+    title = figure.layout.title.subtitle.text.replace("\xa0", " ")
+    assert f"CMD {curve.cmd:.3f} [" in title and f"CPR {curve.cpr:.3f} [" in title
+
+
+@pytest.mark.parametrize(("shares", "labels"), [((1e-6, 1.0), 7), ((0.3, 0.4), 2), ((0.25,), 1), ((1.0,), 1)])
+def test_a_curve_of_any_shares_has_labels_that_fit(lt: Any, shares: tuple[float, ...], labels: int) -> None:
+    assert len(lt.plot(faithfulness_curve(lt, shares=shares)).layout.xaxis.ticktext) == labels
+
+
+def test_knock_outs_of_circuit_and_model_lie_about_the_diagonal(lt: Any) -> None:
+    found = completeness(lt)
+    figure = lt.plot(found, labels=4)
+    drawn = named(figure, "knock-outs")
+    assert list(drawn.x) == pytest.approx(found.model.mean(1).tolist())
+    assert list(drawn.y) == pytest.approx(found.circuit.mean(1).tolist())
+    assert [text.strip() for text in drawn.text] == ["nothing", "0.1 + MLP 1", "4 nodes", "MLP 0"]
+    assert "1.0 1.1 1.2 1.3" in drawn.hovertext[2]
+    assert list(named(figure, "diagonal").x) == list(named(figure, "diagonal").y)
+
+
+def test_minimality_ranks_nodes_with_their_interval(lt: Any) -> None:
+    found = minimality(lt)
+    (drawn,) = kind(figure := lt.plot(found, top=3), "bar")
+    assert list(drawn.x) == pytest.approx(found.df().loss[:3].tolist())
+    assert list(figure.layout.yaxis.ticktext) == found.df().node[:3].tolist()
+    assert (drawn.error_x.array >= 0).all() and (drawn.error_x.arrayminus >= 0).all()
+
+
+def test_a_circuit_without_nodes_has_an_empty_figure(lt: Any) -> None:
+    assert "0\xa0nodes" in lt.plot(minimality(lt, nodes=0)).layout.title.subtitle.text
 
 
 def test_prompts_are_a_table(lt: Any) -> None:

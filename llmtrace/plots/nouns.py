@@ -8,15 +8,17 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from llmtrace.circuits import Circuit, CircuitReport, EdgeScores
+from llmtrace.circuits import Circuit, CircuitReport, Completeness, EdgeScores, FaithfulnessCurve, Minimality
 from llmtrace.errors import InputError, did_you_mean
 from llmtrace.influence import LensScores, NodeScores, SourceScores, TokenInfluence
 from llmtrace.interventions import Effects
 from llmtrace.plots.attention import plot_attention
 from llmtrace.plots.circuit import plot_circuit
 from llmtrace.plots.circuit_report import plot_circuit_report
+from llmtrace.plots.curves import plot_faithfulness_curve
 from llmtrace.plots.edges import plot_edge_scores
 from llmtrace.plots.effects import plot_effects
+from llmtrace.plots.knockouts import plot_completeness, plot_minimality
 from llmtrace.plots.lens import plot_lens
 from llmtrace.plots.node_scores import plot_node_scores
 from llmtrace.plots.prompt_table import plot_prompts
@@ -37,6 +39,9 @@ NOUNS: dict[type, Callable[..., go.Figure]] = {
     EdgeScores: plot_edge_scores,
     Circuit: plot_circuit,
     CircuitReport: plot_circuit_report,
+    FaithfulnessCurve: plot_faithfulness_curve,
+    Completeness: plot_completeness,
+    Minimality: plot_minimality,
     Validation: plot_validation,
 }
 
