@@ -318,6 +318,13 @@ def scores_are_live(tiny: Tiny) -> bool:
     return patterns_are_live(tiny) and (tiny.backend == "hooked" or tiny.family.norm is not None)
 
 
+def dot_products_are_seen(tiny: Tiny) -> bool:
+    """Some bridges do not show the queries that they turn, or scale scores in a way of their own; norms of queries and
+    keys and caps of scores are no dot products at all."""
+    unseen = tiny.backend == "bridge" and tiny.family.name in ("neox", "gptj", "phi3", "gpt-neo")
+    return not unseen and not tiny.family.soft_cap and tiny.family.name not in ("qwen3", "gemma3")
+
+
 def one_of_each(tiny: Tiny) -> bool:
     """For laws that run every method several times: each family once, and as a bridge what no other bridge has."""
     extra = (GPT2, True), (LLAMA, False), (QWEN2, True), (PLAIN, False)

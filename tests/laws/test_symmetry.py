@@ -14,6 +14,7 @@ from tiny import (
     WIDTH,
     Tiny,
     close,
+    dot_products_are_seen,
     has_mlp,
     has_norm,
     no_rotary,
@@ -55,6 +56,7 @@ METHODS: dict[str, Scores] = {
     "project_out": lambda m, p: interventions.project_out(m, p, torch.ones(WIDTH, dtype=torch.float64)).change.T,
     "steer": lambda m, p: interventions.steer(m, p, torch.ones(WIDTH, dtype=torch.float64), at="resid_pre.1").change.T,
     "eap": lambda m, p: circuits.eap(m, p).per_prompt,
+    "atp-star": lambda m, p: circuits.METHODS["atp-star"](m, p).per_prompt,
     "ifr": lambda m, p: circuits.METHODS["ifr"](m, p).per_prompt,
     "hisp": lambda m, p: circuits.METHODS["hisp"](m, p).per_prompt,
     "run_circuit": lambda m, p: circuits.run_circuit(m, half_circuit(m), p)[:, None],
@@ -74,7 +76,9 @@ def test_the_list_is_complete() -> None:
 
 
 def applies(tiny: Tiny, method: str) -> bool:
-    """Neurons need an MLP, a knockout scores that the model goes on with."""
+    """Neurons need an MLP, a knockout scores that the model goes on with, AtP* queries and keys that are to be seen."""
+    if method == "atp-star":
+        return dot_products_are_seen(tiny)
     return (has_mlp(tiny) or method != "neuron_attribution") and (scores_are_live(tiny) or method != "knock_out")
 
 

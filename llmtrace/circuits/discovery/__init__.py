@@ -1,6 +1,7 @@
 """Which edges: scores per edge, then a selection. One method, one file, one row."""
 
 from llmtrace.circuits.discovery.acdc import acdc
+from llmtrace.circuits.discovery.atp_star import atp_star
 from llmtrace.circuits.discovery.clean_corrupted import clean_corrupted
 from llmtrace.circuits.discovery.eap import eap
 from llmtrace.circuits.discovery.eap_ig import eap_ig
@@ -20,6 +21,8 @@ METHODS = Table(
            "2 F + 2 W", ("corrupted", "gradient")),
     Method("eap-ig-activations", eap_ig_activations, "EAP, each layer's writes on a path of their own",
            "Hanna et al. 2024", "2 F + K (2L + 1) (F + W)", ("corrupted", "gradient")),
+    Method("atp-star", atp_star, "EAP that goes through the softmax of attention exactly", "Kramar et al. 2024",
+           "2 F + 1 W (+ L W)", ("corrupted", "gradient")),
     Method("ifr", ifr, "information flow routes: the writer's share in what the port reads", "Ferrando & Voita 2024",
            "1 F"),
     Method("hisp", hisp, "head importance scores, an edge as important as the lower of its ends", "Michel et al. 2019",
@@ -30,4 +33,6 @@ METHODS = Table(
            "edges F", ("corrupted",)),
 )  # fmt: skip
 
-__all__ = ["METHODS", "acdc", "clean_corrupted", "eap", "eap_ig", "eap_ig_activations", "exact_edges", "hisp", "ifr"]
+__all__ = [
+    "METHODS", "acdc", "atp_star", "clean_corrupted", "eap", "eap_ig", "eap_ig_activations", "exact_edges", "hisp", "ifr",
+]  # fmt: skip

@@ -1,0 +1,104 @@
+"""Attention scores as a dot product of queries and keys: what a method needs that changes one of the two by itself.
+
+    score_ij = (R_i q_i) . (R_j k_j) / scale + anything that depends on neither (a mask, a window, ALiBi)
+    pattern  = softmax(score), perhaps beside a sink
+
+R is the rotary embedding, a matrix for each position. Whether a model computes this is asked of the model itself
+(`require_dot_product`): norms of queries and keys, caps, clamps and scales that hang on more than the position do not.
+"""
+
+from __future__ import annotations
+
+import torch
+from einops import einsum
+from jaxtyping import Float
+from torch import Tensor
+
+from llmtrace.errors import UnsupportedError
+from llmtrace.models.additive import HALF, TOLERANCE, probe_tokens
+from llmtrace.models.architecture import describe
+from llmtrace.models.protocol import TraceModel
+from llmtrace.models.run import Hook, Stop, final_residual, is_bridge
+from llmtrace.models.weights import block_of
+
+Rotation = Float[Tensor, "pos d_head rotated"]
+
+
+def score_scale(model: TraceModel, layer: int) -> float:
+    """What dot products are divided by."""
+    own = getattr(block_of(model, layer).attn, "attn_scale", None)
+    if own is not None:
+        return float(own)
+    return describe(model).d_head ** 0.5 if getattr(model.cfg, "use_attn_scale", True) else 1.0
+
+
+@torch.no_grad()
+def rotation(model: TraceModel, layer: int, width: int) -> Rotation | None:
+    """R: at each position, where every basis vector of a head's space goes; None without rotary embeddings.
+
+    Cost: nothing to speak of; on a bridge a pass of d_head rows up to this layer.
+    """
+    if describe(model).positional != "rotary":
+        return None
+    basis = torch.eye(describe(model).d_head, dtype=model.W_E.dtype, device=model.W_E.device)
+    rows = basis[:, None, None].expand(-1, width, -1, -1)  # basis vector, pos, head, d_head
+    if not is_bridge(model):
+        return block_of(model, layer).attn.apply_rotary(rows)[:, :, 0].transpose(0, 1)
+    tokens = torch.zeros(len(basis), width, dtype=torch.long, device=basis.device)
+
+    def stop(value: Tensor) -> None:
+        raise Stop(value)
+
+    at = f"blocks.{layer}.attn.hook_"
+    hooks: list[Hook] = [(at + "q", lambda live: rows.expand_as(live)), (at + "rot_q", stop)]
+    try:
+        final_residual(model, tokens, hooks)
+    except Stop as found:
+        return found.value[:, :, 0].transpose(0, 1)
+    raise UnsupportedError(
+        f"The rotary embedding of layer {layer} is not to be seen: this TransformerBridge does not show its rotated "
+        "queries (hook_rot_q); load the model with backend='hooked'."
+    )
+
+
+def rotated(x: Float[Tensor, "*lead pos d_head"], by: Rotation | None) -> Float[Tensor, "*lead pos d_head"]:
+    return x if by is None else einsum(x, by.to(x), "... pos d_head, pos d_head rotated -> ... pos rotated")
+
+
+@torch.no_grad()
+def require_dot_product(model: TraceModel, method: str) -> None:
+    """Refuse a model whose patterns are something else. Cost: one forward pass on 8 tokens."""
+    if describe(model).score_cap or any(getattr(model.cfg, name, None) for name in ("use_qk_norm", "clip_qkv")):
+        problem = "this model caps its scores, or norms or clamps its queries and keys"
+    else:
+        problem = _problem(model)
+    if problem:
+        raise UnsupportedError(f"{method} needs patterns that are a softmax of (q . k), and {problem}; use 'eap'.")
+
+
+def _problem(model: TraceModel) -> str:
+    """Two rows of tokens: what stands beside the dot products must be the same in both."""
+    arch, kept = describe(model), dict[str, Tensor]()
+
+    def keep(name: str) -> Hook:
+        return name, lambda value: kept.__setitem__(name, value.detach())
+
+    at = [f"blocks.{layer}.attn.hook_" for layer in range(arch.n_layers)]
+    tokens = torch.cat([probe_tokens(model), probe_tokens(model).flip(1)])
+    final_residual(model, tokens, [keep(name + slot) for name in at for slot in ("q", "k", "v", "pattern", "z")])
+    for layer, name in enumerate(at):
+        q, k, v, z = (kept[name + slot] for slot in ("q", "k", "v", "z"))
+        z = z.reshape(*z.shape[:2], arch.n_heads, arch.d_head)
+        pattern, by = kept[name + "pattern"].to(z), rotation(model, layer, tokens.shape[1])
+        q, k = (rotated(x.transpose(1, 2), by) for x in (q, k))
+        k, v = (x.repeat_interleave(arch.group, 1) for x in (k, v.transpose(1, 2)))
+        scores = einsum(q, k, "row head i d, row head j d -> row head i j") / score_scale(model, layer)
+        beside = pattern.log() - scores
+        beside = beside - beside.diagonal(dim1=-2, dim2=-1)[..., None]
+        seen = (pattern > 1e-4).all(0)
+        tolerance = TOLERANCE.get(z.dtype, HALF)
+        if (beside[0] - beside[1])[seen].abs().max() > tolerance * scores.abs().max().clamp(min=1.0):
+            return f"those of layer {layer} are not"
+        if (pattern @ v - z.transpose(1, 2)).abs().max() > tolerance * z.abs().max().clamp(min=1e-6):
+            return f"layer {layer} does not weight its values with the pattern it shows"
+    return ""
