@@ -224,7 +224,9 @@ def test_evaluate_reads_a_folder_or_a_file(circuit_folder: Path) -> None:
     by_file = document(run("evaluate", TINY, circuit_folder / "circuit.json", "--n-random", "0", "--json", "-n", "8",
                            "--seed", "1"))  # fmt: skip
     document_of("evaluate").model_validate(by_folder)
-    assert by_folder["rows"] == by_file["rows"] and len(by_folder["rows"]) == 8
+    assert len(by_folder["rows"]) == 8
+    for one, other in zip(by_folder["rows"], by_file["rows"], strict=True):
+        assert one == pytest.approx(other, abs=1e-4)  # random circuits ride in the same batches
     summary = by_folder["summary"]
     assert summary["low"] <= summary["faithfulness"] <= summary["high"]
     assert len(summary["random"]) == 3 and by_file["summary"]["random"] == []

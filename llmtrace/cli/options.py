@@ -19,7 +19,8 @@ METRICS = ("logit_diff", "probability", "log_probability", "probability_diff", "
 TASKS = ("ioi", "induction", "greater_than")
 CORRUPTIONS = ("abc", "s2_io_flip", "s2_random", "s1_io_flip", "names")
 DISCOVERY = (
-    "eap", "eap-ig", "clean-corrupted", "eap-ig-activations", "atp-star", "ifr", "hisp", "acdc", "edge-pruning", "exact",
+    "eap", "eap-ig", "clean-corrupted", "eap-ig-activations", "atp-star", "ifr", "hisp", "acdc", "edge-pruning",
+    "exact",
 )  # fmt: skip
 SELECTIONS = ("greedy", "top", "threshold", "pnr")
 MODES = ("zero", "mean", "resample")
