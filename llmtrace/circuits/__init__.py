@@ -14,7 +14,18 @@ from llmtrace.circuits.definitions import (
 )
 from llmtrace.circuits.details import Details
 from llmtrace.circuits.discover import discover
-from llmtrace.circuits.discovery import METHODS, acdc, clean_corrupted, eap, eap_ig, eap_ig_activations, exact_edges
+from llmtrace.circuits.discovery import (
+    METHODS,
+    acdc,
+    clean_corrupted,
+    eap,
+    eap_ig,
+    eap_ig_activations,
+    edge_pruning,
+    exact_edges,
+    hisp,
+    ifr,
+)
 from llmtrace.circuits.evaluation import CircuitReport, evaluate
 from llmtrace.circuits.formats import FORMATS, export_circuit, import_circuit
 from llmtrace.circuits.graph import Graph
@@ -30,8 +41,8 @@ __all__ = [
     "DEFINITIONS", "FORMATS", "METHODS", "SELECTIONS", "Circuit", "CircuitReport", "Comparison", "Completeness",
     "Definition", "Details", "EdgeScores", "FaithfulnessCurve", "Graph", "Minimality", "Overlap", "Patterns",
     "Specificity", "acdc", "average_precision", "background", "circuit_json_schema", "clean_corrupted", "compare",
-    "completeness", "definition_json_schema", "discover", "eap", "eap_ig", "eap_ig_activations", "evaluate",
-    "exact_edges", "export_circuit", "faithfulness_curve", "find_definition", "import_circuit", "jaccard_stability",
-    "load_definition", "minimality", "patterns", "prompt_circuits", "random_circuits", "roc_auc", "run_circuit",
-    "run_circuits", "select", "specificity", "stable_edges",
+    "completeness", "definition_json_schema", "discover", "eap", "eap_ig", "eap_ig_activations", "edge_pruning",
+    "evaluate", "exact_edges", "export_circuit", "faithfulness_curve", "find_definition", "hisp", "ifr",
+    "import_circuit", "jaccard_stability", "load_definition", "minimality", "patterns", "prompt_circuits",
+    "random_circuits", "roc_auc", "run_circuit", "run_circuits", "select", "specificity", "stable_edges",
 ]  # fmt: skip

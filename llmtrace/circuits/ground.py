@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmtrace.circuits.graph import Graph
@@ -42,6 +42,13 @@ class Background:
         return Background(
             self.name, self.graph, self.writes[:, rows, :width], [*map(cut, self.attn)], [*map(cut, self.mlp)],
             None if self.idle is None else self.idle[:, rows, :width], self.first,
+        )  # fmt: skip
+
+    def some(self, prompts: Int[Tensor, " chosen"]) -> Background:
+        """The same of chosen prompts."""
+        return Background(
+            self.name, self.graph, self.writes[:, prompts], [value[prompts] for value in self.attn],
+            [value[prompts] for value in self.mlp], None if self.idle is None else self.idle[:, prompts], self.first,
         )  # fmt: skip
 
     def require_fits(self, graph: Graph, prompts: PromptSet) -> None:

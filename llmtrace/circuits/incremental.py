@@ -61,6 +61,16 @@ class Incremental:
         width = max(self.widths[row] for row in self._feeds(column))
         return self.window if width and self.graph.ports[column].slot in ("k", "v") else width
 
+    def state(self) -> dict[str, Tensor]:
+        """What is left and what it writes, between two ports."""
+        return {"mask": self.mask, "live": self.live}
+
+    def load(self, state: dict[str, Tensor], column: int) -> None:
+        """Go on below the ports that are settled: `column` is the next one."""
+        self.mask, self.live = state["mask"], state["live"].to(self.live)
+        for settled in range(len(self.graph.ports) - 1, column, -1):
+            self.begin(settled)
+
     # cumulative states ------------------------------------------------------------------------------------------------
 
     def removed(self, rows: Sequence[int]) -> Float[Tensor, "state batch"]:

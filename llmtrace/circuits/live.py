@@ -34,6 +34,17 @@ def circuit_residuals(
     return _Run(model, masks, inputs, ground).to_the_end()
 
 
+def soft_residual(
+    model: TraceModel,
+    gates: Float[Tensor, "node port"],
+    inputs: Float[Tensor, "input batch pos d_model"],
+    ground: Background,
+) -> Float[Tensor, "batch pos d_model"]:
+    """The same for gates between 0 and 1, with a gradient to them: an open edge is live, a half-open one half."""
+    with torch.enable_grad():
+        return _SoftRun(model, gates[None], inputs, ground, everyone=True).to_the_end()[0]
+
+
 class _Run:
     """`delta[circuit, node]` is live_u - ablated_u; it is filled layer by layer."""
 
@@ -93,3 +104,20 @@ class _Run:
     def _wrote(self, rows: list[int], written: Float[Tensor, "node row pos d_model"]) -> None:
         live = written.unflatten(1, (len(self.kept), -1)).transpose(0, 1)
         self.delta[:, rows] = (live - self.ground.writes[rows]).flatten(2)
+
+
+class _SoftRun(_Run):
+    """Everybody runs, in the order of the rows, and nothing is written in place: autograd keeps what it needs."""
+
+    def __init__(self, model: TraceModel, gates: Tensor, inputs: Tensor, ground: Background, *, everyone: bool):
+        super().__init__(model, gates > 0, inputs, ground, everyone=everyone)
+        self.kept, self._parts = gates, [(inputs - ground.writes[: len(inputs)]).flatten(1)[None]]
+
+    def _reads(self, stream: Tensor, columns: list[int], sources: int) -> Tensor:
+        delta = torch.cat(self._parts, 1)[:, :sources]
+        swap = torch.einsum("cnp,cnx->cpx", self.kept[:, :sources, columns], delta)
+        return (stream.flatten() + swap).unflatten(2, self.shape).transpose(0, 1).flatten(1, 2)
+
+    def _wrote(self, rows: list[int], written: Tensor) -> None:
+        live = written.unflatten(1, (len(self.kept), -1)).transpose(0, 1)
+        self._parts.append((live - self.ground.writes[rows]).flatten(2))

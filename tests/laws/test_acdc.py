@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
-from tiny import ALL, POST_NORM, WIDE, Tiny, one_of_each, over, prompts
+from tiny import ALL, POST_NORM, WIDE, Tiny, hooked, one_of_each, over, prompts
 
 from llmtrace import circuits
-from llmtrace.circuits import Circuit, EdgeScores, Graph, run_circuit
-from llmtrace.errors import InputError
+from llmtrace.circuits import Circuit, EdgeScores, Graph, checkpoint, run_circuit
+from llmtrace.errors import InputError, MismatchError
 from llmtrace.prompts import PromptSet
+
+acdc = importlib.import_module("llmtrace.circuits.discovery.acdc")  # the name of the module is that of its function
 
 TRIES = (("resample", 0.02), ("zero", 0.1), ("mean", 1e-6))
 
@@ -54,6 +60,33 @@ def kept(scores: EdgeScores, tau: float) -> torch.Tensor:
 def test_nothing_is_worth_an_infinite_threshold() -> None:
     """Law 38: tau = inf keeps none; a threshold that is none is refused."""
     assert not kept(circuits.acdc(ALL[0].model, prompts(), tau=float("inf")), float("inf")).any()
-    for tau in (0, -1, "much"):
+    for tau in (0.0, -1.0, float("nan")):
         with pytest.raises(InputError, match="threshold tau above 0"):
-            circuits.acdc(ALL[0].model, prompts(), tau=tau)  # type: ignore[arg-type]
+            circuits.acdc(ALL[0].model, prompts(), tau=tau)
+
+
+@over(one_of_each, hooked)
+def test_a_run_that_was_stopped_goes_on_with_the_same_result(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit, from the last port that was settled; another run's file is refused; the file is gone at the end."""
+    p, file = prompts(padded=True), tmp_path / "acdc.safetensors"
+    whole = circuits.acdc(tiny.model, p, tau=0.02)
+    monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
+    settle, seen = acdc._Walk.settle, list[int]()
+
+    def stops(walk: Any, engine: object, column: int, *rest: object) -> None:
+        seen.append(column)
+        if len(seen) == 9:
+            raise KeyboardInterrupt
+        settle(walk, engine, column, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(acdc._Walk, "settle", stops)
+    with pytest.raises(KeyboardInterrupt):
+        circuits.acdc(tiny.model, p, tau=0.02, resume=file)
+    assert file.exists()
+    with pytest.raises(MismatchError, match="another discovery"):
+        circuits.acdc(tiny.model, p, tau=0.03, resume=file)
+    again = circuits.acdc(tiny.model, p, tau=0.02, resume=file)
+    assert torch.equal(again.per_prompt, whole.per_prompt) and again.passes == whole.passes
+    assert seen[9] == seen[8] and not file.exists()

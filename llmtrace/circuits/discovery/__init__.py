@@ -6,6 +6,7 @@ from llmtrace.circuits.discovery.clean_corrupted import clean_corrupted
 from llmtrace.circuits.discovery.eap import eap
 from llmtrace.circuits.discovery.eap_ig import eap_ig
 from llmtrace.circuits.discovery.eap_ig_activations import eap_ig_activations
+from llmtrace.circuits.discovery.edge_pruning import edge_pruning
 from llmtrace.circuits.discovery.exact import exact_edges
 from llmtrace.circuits.discovery.hisp import hisp
 from llmtrace.circuits.discovery.ifr import ifr
@@ -29,10 +30,13 @@ METHODS = Table(
            "1 F + 1 W", ("gradient",)),
     Method("acdc", acdc, "edges removed one after the other while the metric moves by less than tau",
            "Conmy et al. 2023", "a part of F per edge tried", ("corrupted",)),
+    Method("edge-pruning", edge_pruning, "a gate on every edge, learned until n edges are open", "Bhaskar et al. 2024",
+           "steps (F + W)", ("corrupted", "gradient")),
     Method("exact", exact_edges, "the oracle: each edge patched in a run of its own", "Conmy et al. 2023",
            "edges F", ("corrupted",)),
 )  # fmt: skip
 
 __all__ = [
-    "METHODS", "acdc", "atp_star", "clean_corrupted", "eap", "eap_ig", "eap_ig_activations", "exact_edges", "hisp", "ifr",
+    "METHODS", "acdc", "atp_star", "clean_corrupted", "eap", "eap_ig", "eap_ig_activations", "edge_pruning",
+    "exact_edges", "hisp", "ifr",
 ]  # fmt: skip

@@ -15,18 +15,22 @@ Cost: edges tried, each a part of a forward pass. Known failure: of an OR gate i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from llmtrace.circuits.background import background
+from llmtrace.circuits.checkpoint import Checkpoint
 from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.ground import Ablation, Background, ablation_name
 from llmtrace.circuits.incremental import Incremental
 from llmtrace.circuits.running import run_masks
 from llmtrace.circuits.scores import EdgeScores
 from llmtrace.errors import InputError
-from llmtrace.interventions import Memory, budget
+from llmtrace.interventions import Memory, budget, fingerprint
 from llmtrace.metrics import Metric, MetricLike
 from llmtrace.models import TraceModel, is_bridge, provenance
 from llmtrace.progress import track
@@ -46,8 +50,12 @@ def acdc(
     graph: Graph | None = None,
     ablation: Ablation | Background = "resample",
     memory: Memory = "auto",
+    resume: str | Path | None = None,
 ) -> EdgeScores:
     """The change of the metric, per prompt, when each edge was tried in its turn.
+
+    resume   a file for the state of a run that is stopped: it goes on from the last port that was settled before the
+             file was written, with the same result
 
     Raises InputError for a tau that is not above 0.
     """
@@ -57,32 +65,65 @@ def acdc(
     ground = ablation if isinstance(ablation, Background) else background(model, prompts, ablation, graph=graph)
     ground.require_fits(graph, prompts)
     engine = _engine(model, graph, prompts, metric, ground)
-    scores = ground.writes.new_zeros(len(prompts), *graph.real.shape)
-    current = run_masks(model, graph, graph.real[None], prompts, metric, ground)[0]
-    most, tried = _states_at_once(model, graph, prompts, memory), 0
-    for column in track(range(len(graph.ports) - 1, -1, -1), "trying edges"):
-        rows = graph.real[:, column].nonzero().flatten().flip(0).tolist()
+    about = prompts.clean, prompts.corrupted, provenance(model).weights, metric.name, ablation_name(ablation)
+    checkpoint = Checkpoint(resume, fingerprint(*about, float(tau)))
+    walk = _Walk(
+        column=len(graph.ports) - 1,
+        scores=ground.writes.new_zeros(len(prompts), *graph.real.shape),
+        current=run_masks(model, graph, graph.real[None], prompts, metric, ground)[0],
+    )
+    if (state := checkpoint.read()) is not None:
+        walk.load(state)
+        engine.load(state, walk.column)
+    most = _states_at_once(model, graph, prompts, memory)
+    for column in track(range(walk.column, -1, -1), "trying edges"):
+        walk.settle(engine, column, tau, most)
+        if checkpoint.due:
+            checkpoint.write(walk.state() | engine.state())
+    checkpoint.done()
+    return EdgeScores(
+        graph=graph, per_prompt=walk.scores, method="acdc", metric=metric.name, provenance=provenance(model).as_dict(),
+        passes=f"{walk.tried:,} of {graph.n_edges:,} edges tried",
+        options={"tau": tau, "ablation": ablation_name(ablation), "seed": prompts.seed},
+    )  # fmt: skip
+
+
+@dataclass(eq=False)
+class _Walk:
+    """How far ACDC has come: the next port, the changes so far, and the metric of what is left."""
+
+    column: int
+    scores: Float[Tensor, "batch node port"]
+    current: Float[Tensor, " batch"]
+    tried: int = 0
+
+    def settle(self, engine: Incremental | _WholeRuns, column: int, tau: float, most: int) -> None:
+        """Try every edge into one port."""
+        self.column = column - 1
         if not engine.begin(column):
             engine.mask[:, column] = False
-            continue
-        size, tried = min(FIRST_TRY, most), tried + len(rows)
+            return
+        rows = engine.graph.real[:, column].nonzero().flatten().flip(0).tolist()
+        size, self.tried = min(FIRST_TRY, most), self.tried + len(rows)
         while rows:
             batch = rows[:size]
             values = engine.removed(batch)
-            steps = values - torch.cat([current[None], values[:-1]])
+            steps = values - torch.cat([self.current[None], values[:-1]])
             falls = _prefix(steps.mean(1).abs() < tau)
             seen = min(falls + 1, len(batch))
-            scores[:, batch[:seen], column] = steps[:seen].T
+            self.scores[:, batch[:seen], column] = steps[:seen].T
             if falls:
                 engine.accept(falls)
-                current = values[falls - 1]
+                self.current = values[falls - 1]
             rows = rows[seen:]
             size = min(most, 2 * size) if falls == len(batch) else max(1, size // 2)
-    return EdgeScores(
-        graph=graph, per_prompt=scores, method="acdc", metric=metric.name, provenance=provenance(model).as_dict(),
-        passes=f"{tried:,} of {graph.n_edges:,} edges tried",
-        options={"tau": tau, "ablation": ablation_name(ablation), "seed": prompts.seed},
-    )  # fmt: skip
+
+    def state(self) -> dict[str, Tensor]:
+        return {"scores": self.scores, "current": self.current, "at": torch.tensor([self.column, self.tried])}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        self.scores, self.current = state["scores"].to(self.scores), state["current"].to(self.current)
+        self.column, self.tried = state["at"].tolist()
 
 
 def _prefix(accepted: Bool[Tensor, " state"]) -> int:
@@ -122,6 +163,12 @@ class _WholeRuns:
 
     def accept(self, n: int) -> None:
         self.mask[self._rows[:n], self._column] = False
+
+    def state(self) -> dict[str, Tensor]:
+        return {"mask": self.mask}
+
+    def load(self, state: dict[str, Tensor], column: int) -> None:
+        self.mask = state["mask"]
 
 
 def _engine(
