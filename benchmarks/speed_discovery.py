@@ -4,8 +4,9 @@
     python benchmarks/speed_discovery.py [--model gpt2-shape] [--only acdc] [--prompts 8]
 
 F is one forward pass of a stock HookedTransformer, unembedding included, on the same tokens; F + W (FW below) a forward
-and backward pass of it with frozen parameters, from a leaf at the first block to the summed metric. Ours is always the whole call,
-with whatever passes fill its buffers. Every repetition times all of them next to each other; ratios are medians.
+and backward pass of it with frozen parameters, from a leaf at the first block to the summed metric. Ours is always the
+whole call, with whatever passes fill its buffers. Every repetition times all of them next to each other; ratios are
+medians.
 
     EAP, EAP-IG      against 2 F + W and 2 F + K (F + W)
     circuit          one evaluation, background included and not; the ten sizes of CMD

@@ -37,10 +37,10 @@ def plot_faithfulness_curve(curve: FaithfulnessCurve, *, level: float = 0.95) ->
     ]
     heading = f"Faithfulness by size: {words(curve.method)} on {curve.metric}"
     drawn = figure(heading, facts, height=420)
-    for at, name in ((0.0, "no edges"), (1.0, "model")):
+    for at, name, side, x in ((0.0, "no edges", "right", 0.995), (1.0, "model", "left", 0.005)):
         drawn.add_hline(y=at, line={"color": MUTED, "width": 1, "dash": "dot"})
-        drawn.add_annotation(x=0.005, xref="x domain", y=at, text=name, showarrow=False, xanchor="left",
-                             yanchor="bottom", font={"size": 10, "color": MUTED})  # fmt: skip
+        drawn.add_annotation(x=x, xref="x domain", y=at, text=name, showarrow=False, xanchor=side, yanchor="bottom",
+                             font={"size": 10, "color": MUTED})  # fmt: skip
     drawn.add_scatter(
         x=np.log10(shares), y=f, mode="lines+markers", name="faithfulness", hoverinfo="text",
         line={"color": POSITIVE, "width": 2}, marker={"size": 8},

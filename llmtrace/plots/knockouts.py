@@ -42,7 +42,7 @@ def plot_completeness(completeness: Completeness, *, labels: int = 1, level: flo
             "width": 3,
         },
         text=[_short(nodes) if i in named else "" for i, nodes in enumerate(completeness.knocked_out)],
-        textposition=["middle right" if at < np.mean(ends) else "middle left" for at in model.tolist()],
+        textposition=[_side(at, above, ends) for at, above in zip(model, circuit > model, strict=True)],
         textfont={"color": INK},
         hovertext=[
             f"{_long(nodes)}<br>circuit {number(circuit[i])}, model {number(model[i])}<br>"
@@ -89,6 +89,13 @@ def _ends(values: np.ndarray) -> list[float]:
     low, high = float(values.min()), float(values.max())
     pad = 0.06 * (high - low) or 1.0
     return [low - pad, high + pad]
+
+
+def _side(at: float, above: bool, ends: list[float]) -> str:
+    """Where a name crosses neither the diagonal nor the frame."""
+    if above:
+        return "middle left" if at > 0.7 * ends[0] + 0.3 * ends[1] else "top right"
+    return "middle right" if at < 0.3 * ends[0] + 0.7 * ends[1] else "bottom left"
 
 
 def _short(nodes: tuple[Node, ...]) -> str:
