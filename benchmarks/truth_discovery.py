@@ -47,9 +47,8 @@ def known(name: str) -> None:
     model, truth = lt.load(name, dtype="float64", device="cpu"), known_circuit(name)
     p = prompts.from_pairs(model, [(truth.clean, truth.corrupted, truth.correct, truth.wrong)])
     circuit = Circuit.of(Graph.of(model), truth.edges)
-    print(
-        f"\n### {name}: {circuit}\n\n| method | ROC AUC | edges with an effect alone, of {len(truth.alone)} found |\n|---|---|---|"
-    )
+    print(f"\n### {name}: {circuit}\n\n| method | ROC AUC | of {len(truth.alone)} edges with an effect alone, found |")
+    print("|---|---|---|")
     for method, run in methods(("edge-pruning",)):
         try:
             scores = run(model, p)

@@ -42,7 +42,7 @@ def plot_completeness(completeness: Completeness, *, labels: int = 1, level: flo
             "width": 3,
         },
         text=[_short(nodes) if i in named else "" for i, nodes in enumerate(completeness.knocked_out)],
-        textposition=[_side(at, above, ends) for at, above in zip(model, circuit > model, strict=True)],
+        textposition=[_side(at, above, ends) for at, above in zip(model.tolist(), (circuit > model).tolist(), strict=True)],
         textfont={"color": INK},
         hovertext=[
             f"{_long(nodes)}<br>circuit {number(circuit[i])}, model {number(model[i])}<br>"

@@ -40,17 +40,17 @@ def one_by_one(tiny: Tiny, p: PromptSet, tau: float, ablation: str) -> tuple[tor
 
 
 @over(one_of_each, among=[*ALL, *WIDE, *POST_NORM])
-@pytest.mark.parametrize(("ablation", "tau"), TRIES, ids=[f"{a}-{t}" for a, t in TRIES])
-def test_decisions_are_those_of_the_sequential_loop(tiny: Tiny, ablation: str, tau: float) -> None:
-    """Edge for edge, prompts of two lengths and of one; and no accepted step moved the metric by tau."""
-    for padded in (True, False):
-        p = prompts(padded=padded)
-        mask, accepted = one_by_one(tiny, p, tau, ablation)
-        scores = circuits.acdc(tiny.model, p, tau=tau, ablation=ablation)
-        assert torch.equal(kept(scores, tau), mask)
-        assert 0 < mask.sum() < len(mask.flatten()) and max(accepted) < tau
-        if tiny.backend == "bridge":
-            break
+def test_decisions_are_those_of_the_sequential_loop(tiny: Tiny) -> None:
+    """Edge for edge, under every ablation, prompts of two lengths and of one; no accepted step moved the metric by tau.
+    A bridge and a post-norm model run whole circuits: one ablation says that the loop is right."""
+    parts_run_apart = hooked(tiny) and not tiny.family.post_norm
+    for ablation, tau in TRIES if parts_run_apart else TRIES[:1]:
+        for padded in (True, False) if parts_run_apart else (True,):
+            p = prompts(padded=padded)
+            mask, accepted = one_by_one(tiny, p, tau, ablation)
+            scores = circuits.acdc(tiny.model, p, tau=tau, ablation=ablation)
+            assert torch.equal(kept(scores, tau), mask)
+            assert 0 < mask.sum() < scores.graph.n_edges and max(accepted) < tau
 
 
 def kept(scores: EdgeScores, tau: float) -> torch.Tensor:
