@@ -20,6 +20,7 @@ def plot_completeness(completeness: Completeness, *, labels: int = 1, level: flo
     circuit, model = (array(part.mean(1)) for part in (completeness.circuit, completeness.model))
     low, high = map(array, bootstrap_interval(completeness.circuit - completeness.model, level=level, seed=seed))
     gaps = array(completeness.gaps)
+    above = (circuit > model).tolist()
     named = set(gaps.argsort()[::-1][:labels].tolist())
     facts = [
         count(completeness.circuit.shape[1], "prompt"),
@@ -42,7 +43,7 @@ def plot_completeness(completeness: Completeness, *, labels: int = 1, level: flo
             "width": 3,
         },
         text=[_short(nodes) if i in named else "" for i, nodes in enumerate(completeness.knocked_out)],
-        textposition=[_side(at, above, ends) for at, above in zip(model.tolist(), (circuit > model).tolist(), strict=True)],
+        textposition=[_side(at, over, ends) for at, over in zip(model.tolist(), above, strict=True)],
         textfont={"color": INK},
         hovertext=[
             f"{_long(nodes)}<br>circuit {number(circuit[i])}, model {number(model[i])}<br>"
