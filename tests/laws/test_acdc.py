@@ -42,6 +42,7 @@ def one_by_one(tiny: Tiny, p: PromptSet, tau: float, ablation: str) -> tuple[tor
 @over(one_of_each, among=[*ALL, *WIDE, *POST_NORM])
 def test_decisions_are_those_of_the_sequential_loop(tiny: Tiny) -> None:
     """Edge for edge, under every ablation, prompts of two lengths and of one; no accepted step moved the metric by tau.
+    At the least threshold (mean ablation) every edge with an effect stays.
     A bridge and a post-norm model run whole circuits: one ablation says that the loop is right."""
     parts_run_apart = hooked(tiny) and not tiny.family.post_norm
     for ablation, tau in TRIES if parts_run_apart else TRIES[:1]:
@@ -50,7 +51,7 @@ def test_decisions_are_those_of_the_sequential_loop(tiny: Tiny) -> None:
             mask, accepted = one_by_one(tiny, p, tau, ablation)
             scores = circuits.acdc(tiny.model, p, tau=tau, ablation=ablation)
             assert torch.equal(kept(scores, tau), mask)
-            assert 0 < mask.sum() < scores.graph.n_edges and max(accepted) < tau
+            assert mask.any() and (ablation == "mean" or accepted) and max(accepted, default=0.0) < tau
 
 
 def kept(scores: EdgeScores, tau: float) -> torch.Tensor:
