@@ -56,12 +56,15 @@ class _Run:
             self.graph.reaching(union.cpu()) & self.graph.reading(union.cpu())
         )  # fmt: skip
         _, *self.shape = ground.writes.shape
-        flat = ground.writes.flatten(1)
-        self.delta = flat.new_zeros(len(masks), *flat.shape)
-        if ground.idle is not None:
-            self.delta += ground.idle.flatten(1)
-        self.delta[:, :n_inputs] = (inputs - ground.writes[:n_inputs]).flatten(1)
         self.used = union.any(1)
+        self._begin((inputs - ground.writes[:n_inputs]).flatten(1))
+
+    def _begin(self, inputs: Float[Tensor, "input x"]) -> None:
+        flat = self.ground.writes.flatten(1)
+        self.delta = flat.new_zeros(len(self.kept), *flat.shape)
+        if self.ground.idle is not None:
+            self.delta += self.ground.idle.flatten(1)
+        self.delta[:, : len(inputs)] = inputs
 
     def to_the_end(self) -> Float[Tensor, "circuit batch pos d_model"]:
         graph = self.graph
@@ -111,7 +114,10 @@ class _SoftRun(_Run):
 
     def __init__(self, model: TraceModel, gates: Tensor, inputs: Tensor, ground: Background, *, everyone: bool):
         super().__init__(model, gates > 0, inputs, ground, everyone=everyone)
-        self.kept, self._parts = gates, [(inputs - ground.writes[: len(inputs)]).flatten(1)[None]]
+        self.kept = gates
+
+    def _begin(self, inputs: Tensor) -> None:
+        self._parts = [inputs[None]]
 
     def _reads(self, stream: Tensor, columns: list[int], sources: int) -> Tensor:
         delta = torch.cat(self._parts, 1)[:, :sources]

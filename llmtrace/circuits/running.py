@@ -60,7 +60,7 @@ def run_circuits(
     not depend on it. Mean ablation holds the writes of the whole set."""
     if not circuits:
         raise InputError("Expected at least one circuit, got none; give [circuit].")
-    for circuit in circuits:
+    for circuit in {circuit.graph: circuit for circuit in circuits}.values():
         circuit.require_model(model)
     graph, metric = circuits[0].graph, metric_of(model, prompts, metric)
     masks = torch.stack([circuit.mask for circuit in circuits])

@@ -18,13 +18,12 @@ from functools import cached_property
 from itertools import chain
 
 import torch
-from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmtrace.interventions.kept import BaseRun, keep_base, keep_sites, keeper
 from llmtrace.interventions.ports import read_port
-from llmtrace.models import Architecture, TraceModel, attention_weights, describe, run_mlp
+from llmtrace.models import Architecture, TraceModel, describe, run_mlp, through_output
 from llmtrace.nodes import Embed, Head, KvHead, Logits, Mlp, Node, Port
 from llmtrace.shapes import PositionMask, Tokens
 from llmtrace.signals.capture import select_positions
@@ -95,8 +94,7 @@ class HeldRun:
     def _written(
         self, layer: int, heads: Sequence[int], moved: Float[Tensor, "batch slot some d_head"]
     ) -> dict[Node, Write]:
-        W_O = attention_weights(self.model, layer).W_O[list(heads)]
-        writes = einsum(moved, W_O, "batch slot head d_head, head d_head d_model -> head batch slot d_model")
+        writes = through_output(self.model, layer, heads, moved)
         return {Head(layer, head): write for head, write in zip(heads, writes, strict=True)}
 
     # what becomes of it -----------------------------------------------------------------------------------------------

@@ -8,17 +8,13 @@ Known failure: a plateau at both ends hides what happens in between.
 
 from __future__ import annotations
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from llmtrace.circuits.discovery.batches import change_of_writes, scored
-from llmtrace.circuits.gradients import edge_products, reader_gradients
+from llmtrace.circuits.discovery.batches import scored
+from llmtrace.circuits.discovery.eap_ig import along_inputs
 from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.scores import EdgeScores
 from llmtrace.interventions import Memory
-from llmtrace.metrics import Metric, MetricLike
-from llmtrace.models import TraceModel, embedding
+from llmtrace.metrics import MetricLike
+from llmtrace.models import TraceModel
 from llmtrace.prompts import PromptSet
 
 
@@ -33,12 +29,7 @@ def clean_corrupted(
     memory: Memory = "auto",
 ) -> EdgeScores:
     """Scores of every edge, per prompt; both runs ride in one batch."""
-
-    def of_batch(graph: Graph, some: PromptSet, read: Metric) -> Float[Tensor, "batch node port"]:
-        ends = torch.cat([embedding(model, some.side(side))[0] for side in ("clean", "corrupted")])
-        gradients = reader_gradients(model, graph, some, read, inputs=ends, rule=rule)
-        return edge_products(gradients, change_of_writes(model, graph, some))
-
+    of_batch = along_inputs(model, (1.0, 0.0), rule)
     return scored(
         "clean-corrupted", of_batch, model, prompts, metric, graph, batch_size=batch_size, memory=memory, points=2,
         passes="4 forward, 2 backward", options={"rule": rule},

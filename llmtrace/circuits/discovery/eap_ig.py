@@ -11,11 +11,13 @@ Known failure: the path of embeddings need not pass where the model works; the d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.circuits.discovery.batches import change_of_writes, scored
+from llmtrace.circuits.discovery.batches import OfBatch, change_of_writes, scored
 from llmtrace.circuits.gradients import edge_products, reader_gradients
 from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.scores import EdgeScores
@@ -38,7 +40,15 @@ def eap_ig(
     memory: Memory = "auto",
 ) -> EdgeScores:
     """Scores of every edge, per prompt, from `steps` points of the path. Raises InputError for less than one step."""
-    times = midpoints(steps)
+    of_batch = along_inputs(model, midpoints(steps), rule)
+    return scored(
+        "eap-ig", of_batch, model, prompts, metric, graph, batch_size=batch_size, memory=memory, points=steps,
+        passes=f"{2 + steps} forward, {steps} backward", options={"rule": rule, "steps": steps},
+    )  # fmt: skip
+
+
+def along_inputs(model: TraceModel, times: Sequence[float], rule: str) -> OfBatch:
+    """The gradient averaged over e' + t (e - e') at these times, which ride in one batch."""
 
     def of_batch(graph: Graph, some: PromptSet, read: Metric) -> Float[Tensor, "batch node port"]:
         clean, corrupted = (embedding(model, some.side(side))[0] for side in ("clean", "corrupted"))
@@ -46,10 +56,7 @@ def eap_ig(
         gradients = reader_gradients(model, graph, some, read, inputs=points, rule=rule)
         return edge_products(gradients, change_of_writes(model, graph, some))
 
-    return scored(
-        "eap-ig", of_batch, model, prompts, metric, graph, batch_size=batch_size, memory=memory, points=steps,
-        passes=f"{2 + steps} forward, {steps} backward", options={"rule": rule, "steps": steps},
-    )  # fmt: skip
+    return of_batch
 
 
 def midpoints(steps: int) -> list[float]:
