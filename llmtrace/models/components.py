@@ -28,7 +28,7 @@ KvStreams = Float[Tensor, "kv_port row pos d_model"]
 def project(reader: Reader, norm: Norm, which: Sequence[int], x: Streams) -> Float[Tensor, "row pos port d_out"]:
     """What some ports of a reader make of the stream that each of them reads: norm, weights, bias."""
     some = list(which)
-    everyone = len(some) == len(reader.weight)
+    everyone = some == list(range(len(reader.weight)))
     weight, bias = (reader.weight, reader.bias) if everyone else (reader.weight[some], reader.bias[some])
     return einsum(norm(x), weight, "port row pos d_model, port d_model d_out -> row pos port d_out") + bias
 
@@ -50,8 +50,8 @@ def head_results(
 def through_output(
     model: TraceModel, layer: int, heads: Sequence[int], z: Float[Tensor, "row pos head d_head"]
 ) -> Float[Tensor, "head row pos d_model"]:
-    W_O = attention_weights(model, layer).W_O
-    W_O = W_O if len(heads) == len(W_O) else W_O[list(heads)]
+    W_O, some = attention_weights(model, layer).W_O, list(heads)
+    W_O = W_O if some == list(range(len(W_O))) else W_O[some]  # in the order asked for
     return einsum(z, W_O, "row pos head d_head, head d_head d_model -> head row pos d_model")
 
 
