@@ -101,7 +101,12 @@ class SourceScores:
 
 @dataclass(frozen=True, eq=False)
 class TokenInfluence:
-    """How much each target position takes from each source position. `rows_sum_to_one` says whether rows are shares."""
+    """How much each target position takes from each source position. `rows_sum_to_one` says whether rows are shares.
+
+    targets    the position of each row, per prompt; None: one row for every position
+    per_layer  the steps that `values` puts together, where the method has them
+    total      what a row sums to when nothing is missed, for methods that are complete
+    """
 
     values: Float[Tensor, "batch target source"]
     labels: tuple[tuple[str, ...], ...]
@@ -110,23 +115,41 @@ class TokenInfluence:
     rows_sum_to_one: bool
     provenance: Mapping[str, Any]
     lengths: Int[Tensor, " batch"] | None = None  # real tokens per prompt; None: all
+    targets: Int[Tensor, "batch target"] | None = None
+    per_layer: Float[Tensor, "layer batch target source"] | None = None
+    total: Float[Tensor, "batch target"] | None = None
+    metric: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def gap(self) -> Float[Tensor, "batch target"] | None:
+        """What each row misses of the total: the method's own completeness check."""
+        return None if self.total is None else self.total - self.values.sum(-1)
+
+    def rows(self, prompt: int) -> list[tuple[int, list[float]]]:
+        """(target position, one value for each position up to it) of a prompt, without padding."""
+        n = len(self.labels[prompt]) if self.lengths is None else int(self.lengths[prompt])
+        at = range(n) if self.targets is None else self.targets[prompt].tolist()
+        return [(t, row[: t + 1]) for t, row in zip(at, self.values[prompt].tolist(), strict=False)]
 
     def df(self) -> pd.DataFrame:
-        """One row per prompt, target and earlier source; padding has none."""
+        """One row per prompt, target and source up to it; padding has none."""
         import pandas as pd
 
         rows = [
-            (prompt, target, self.labels[prompt][target], source, self.labels[prompt][source], value)
-            for prompt, by_target in enumerate(self.values.tolist())
-            for target, by_source in enumerate(by_target[: None if self.lengths is None else int(self.lengths[prompt])])
-            for source, value in enumerate(by_source[: target + 1])
+            (prompt, target, labels[target], source, labels[source], value)
+            for prompt, labels in enumerate(self.labels)
+            for target, by_source in self.rows(prompt)
+            for source, value in enumerate(by_source)
         ]
         return pd.DataFrame(rows, columns=["prompt", "target", "target_token", "source", "source_token", "value"])
 
     def __repr__(self) -> str:
         where = "all layers" if self.layer is None else f"layer {self.layer}"
-        prompts, targets, _ = self.values.shape
-        return f"TokenInfluence({self.method}, {where}: {prompts} prompts x {targets} tokens)"
+        of = "" if self.metric is None else f" of {self.metric}"
+        prompts, targets, sources = self.values.shape
+        rows = "" if self.targets is None else f"{targets} of "
+        return f"TokenInfluence({self.method}{of}, {where}: {prompts} prompts x {rows}{sources} tokens)"
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ Key and value weights are those of the key-value heads *that exist* (GQA is not 
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,11 +135,18 @@ def run_mlp(model: TraceModel, layer: int, x: Float[Tensor, "*lead d_model"]) ->
     block = block_of(model, layer)
     flat = x.reshape(-1, 1, x.shape[-1])
     norm = _mlp_norm_module(block)
-    out = block.mlp(flat if norm is None else norm(flat))
+    read = flat if norm is None else norm(flat)
+    out = block.mlp(read, torch.zeros_like(read)) if _adds_the_stream(block.mlp) else block.mlp(read)
     out = out[0] if isinstance(out, tuple) else out
     if (post := getattr(block, "ln2_post", None)) is not None:
         out = post(out)
     return out.reshape(x.shape)
+
+
+def _adds_the_stream(mlp: Any) -> bool:
+    """The MLP inside a bridge of Bloom takes the residual stream beside its input, and adds it to what it writes."""
+    inside = getattr(mlp, "original_component", None)
+    return inside is not None and "residual" in inspect.signature(inside.forward).parameters
 
 
 def block_of(model: Any, layer: int) -> Any:

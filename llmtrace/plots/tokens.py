@@ -32,8 +32,9 @@ def plot_token_influence(influence: TokenInfluence, *, prompt: int = 0) -> go.Fi
     require_prompt(prompt, len(influence.values))
     labels = influence.labels[prompt]
     values = array(influence.values[prompt])
-    values = causal(values, np.arange(len(values)))
-    height = square_height(len(labels))
+    at = np.arange(len(values)) if influence.targets is None else influence.targets[prompt].cpu().numpy()
+    values = causal(values, at)
+    height = square_height(len(values))
     where = "all layers" if influence.layer is None else f"layer {influence.layer}"
     facts = [
         *source(influence.provenance),
@@ -47,7 +48,8 @@ def plot_token_influence(influence: TokenInfluence, *, prompt: int = 0) -> go.Fi
         hovertemplate="target %{y:d}: %{y}<br>source %{x:d}: %{x}<br>%{z:.4g}<extra></extra>",
     )  # fmt: skip
     drawn.update_xaxes(**token_ticks(labels), title="source token")
-    drawn.update_yaxes(**token_ticks(labels, room=height - 60), title="target token", autorange="reversed")
+    rows = [labels[target] for target in at]
+    drawn.update_yaxes(**token_ticks(rows, room=height - 60), title="target token", autorange="reversed")
     return drawn
 
 

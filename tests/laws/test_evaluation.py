@@ -35,7 +35,7 @@ def test_the_curve_by_hand() -> None:
         run_circuit(TINY.model, c(curve.circuits[0].graph), p).mean() for c in (Circuit.full, Circuit.empty)
     )
     f = [float((run_circuit(TINY.model, c, p).mean() - nothing) / (whole - nothing)) for c in curve.circuits]
-    assert curve.faithfulness.tolist() == pytest.approx(f, abs=1e-9) and f[-1] == pytest.approx(1)
+    assert curve.faithfulness.tolist() == pytest.approx(f, abs=TINY.atol) and f[-1] == pytest.approx(1)
     steps = list(pairwise(SHARES))
     assert curve.cpr == pytest.approx(sum((b - a) * (f[i] + f[i + 1]) / 2 for i, (a, b) in enumerate(steps)))
     away = [abs(1 - value) for value in f]
