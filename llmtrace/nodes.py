@@ -122,17 +122,23 @@ Node = Embed | Head | KvHead | Mlp | Neuron | Bias | Logits
 
 @dataclass(frozen=True)
 class Port:
-    """A reader: `slot` is q, k or v for heads and None for an MLP or the logits."""
+    """A reader: `slot` is q, k or v for heads and None for an MLP or the logits; `span` are the positions at which it
+    reads, by name, where a graph tells them apart."""
 
     node: Head | KvHead | Mlp | Logits
     slot: str | None = None
+    span: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.node}<{self.slot}>" if self.slot else str(self.node)
+        return f"{self.node}{self._place}"
 
     @property
     def label(self) -> str:
-        return f"{self.node.label}<{self.slot}>" if self.slot else self.node.label
+        return f"{self.node.label}{self._place}"
+
+    @property
+    def _place(self) -> str:
+        return (f"<{self.slot}>" if self.slot else "") + (f"@{self.span}" if self.span else "")
 
 
 @dataclass(frozen=True)
@@ -254,8 +260,8 @@ def place_of(wanted: tuple[Place, ...], among: Sequence[tuple[Place, ...]], meth
 
 
 def parse_port(text: str) -> Port:
-    """`a9.h6<q>`, `a0.kv1<k>`, `m3`, `logits`."""
-    match = re.fullmatch(r"([^<]+?)(?:<([qkv])>)?", text.strip())
+    """`a9.h6<q>`, `a0.kv1<k>`, `m3`, `logits`; in graphs with spans `a9.h6<q>@END`."""
+    match = re.fullmatch(r"([^<@]+?)(?:<([qkv])>)?(?:@(.+))?", text.strip())
     if match is None:
         raise InputError(f"Expected a port such as 'a9.h6<q>', 'm3' or 'logits', got {text!r}.")
     node, slot = parse_node(match[1]), match[2]
@@ -264,7 +270,7 @@ def parse_port(text: str) -> Port:
         raise InputError(
             f"A head reads through <q>, <k> or <v>, an MLP and the logits through one input; got {text!r}."
         )
-    return Port(node, slot)
+    return Port(node, slot, match[3])
 
 
 def parse_edge(text: str) -> Edge:

@@ -17,6 +17,7 @@ from llmtrace.circuits.discover import discover
 from llmtrace.circuits.discovery import (
     METHODS,
     acdc,
+    atp_star,
     clean_corrupted,
     eap,
     eap_ig,
@@ -40,9 +41,9 @@ from llmtrace.circuits.stability import jaccard_stability, stable_edges
 __all__ = [
     "DEFINITIONS", "FORMATS", "METHODS", "SELECTIONS", "Circuit", "CircuitReport", "Comparison", "Completeness",
     "Definition", "Details", "EdgeScores", "FaithfulnessCurve", "Graph", "Minimality", "Overlap", "Patterns",
-    "Specificity", "acdc", "average_precision", "background", "circuit_json_schema", "clean_corrupted", "compare",
-    "completeness", "definition_json_schema", "discover", "eap", "eap_ig", "eap_ig_activations", "edge_pruning",
-    "evaluate", "exact_edges", "export_circuit", "faithfulness_curve", "find_definition", "hisp", "ifr",
-    "import_circuit", "jaccard_stability", "load_definition", "minimality", "patterns", "prompt_circuits",
+    "Specificity", "acdc", "atp_star", "average_precision", "background", "circuit_json_schema", "clean_corrupted",
+    "compare", "completeness", "definition_json_schema", "discover", "eap", "eap_ig", "eap_ig_activations",
+    "edge_pruning", "evaluate", "exact_edges", "export_circuit", "faithfulness_curve", "find_definition", "hisp",
+    "ifr", "import_circuit", "jaccard_stability", "load_definition", "minimality", "patterns", "prompt_circuits",
     "random_circuits", "roc_auc", "run_circuit", "run_circuits", "select", "specificity", "stable_edges",
 ]  # fmt: skip

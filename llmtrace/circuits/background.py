@@ -22,6 +22,7 @@ from torch import Tensor
 from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.ground import Ablation, Background, Buffer, Stream, ablation_name
 from llmtrace.circuits.live import idle_writes
+from llmtrace.circuits.spans import span_of
 from llmtrace.errors import InputError
 from llmtrace.interventions import Mean, means_of
 from llmtrace.models import Hook, TraceModel, attention_weights, describe
@@ -50,7 +51,7 @@ def background(
     name = ablation_name(ablation)
     writes = _ablated(model, graph, prompts, ablation, hooks)
     attn, mlp = _streams(model, graph, writes)
-    found = Background(name, graph, writes, attn, mlp)
+    found = Background(name, graph, writes, attn, mlp, span_of=span_of(graph, prompts))
     if ablation != "resample":
         return replace(found, idle=idle_writes(model, found))
     same_start = describe(model).causal and not hooks

@@ -112,10 +112,17 @@ class Circuit:
                 mask[:, column] = False
         return self._with(mask)
 
+    def without_spans(self) -> Circuit:
+        """The circuit with all positions of a port together: an edge is in if it is at any of them, with the sum of its
+        scores."""
+        graph = self.graph.without_spans
+        scores = None if self.scores is None else self.graph.merged(self.scores)
+        return replace(self, graph=graph, mask=self.graph.merged(self.mask.float()) > 0, scores=scores)
+
     def require_model(self, model: TraceModel) -> None:
         """Refuse a model of another shape. Other weights of the same shape are allowed: that is how a circuit is
         followed over training; `evaluate` says so in its caveats."""
-        if self.graph != (graph := Graph.of(model, split_embed=self.graph.split_embed)):
+        if self.graph != (graph := Graph.of(model, split_embed=self.graph.split_embed, spans=self.graph.spans)):
             raise MismatchError(
                 f"This circuit belongs to {self.graph}, and the model is {graph}; load the circuit's model."
             )
@@ -157,7 +164,7 @@ class Circuit:
         require_schema(content, KIND, SCHEMA_VERSION, name)
         try:
             file = CircuitFile.model_validate(content)
-            graph = Graph(**file.graph)
+            graph = Graph.from_dict(file.graph)
             circuit = cls.of(
                 graph,
                 file.edges,

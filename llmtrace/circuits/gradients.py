@@ -21,8 +21,10 @@ import torch
 from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from llmtrace.circuits.graph import Graph
+from llmtrace.circuits.spans import SpanOf, span_of
 from llmtrace.errors import InputError, UnsupportedError
 from llmtrace.metrics import Metric
 from llmtrace.models import (
@@ -57,6 +59,7 @@ class Gradients:
     streams: dict[str, Tensor]
     final: Float[Tensor, "row pos d_model"]
     holds_norms: bool = False
+    span_of: SpanOf | None = None
 
     def ports(self) -> Iterator[tuple[slice, int, Float[Tensor, "port row pos d_model"]]]:
         """(columns, how many writers come before, G) of each family of ports, layer by layer, the logits last."""
@@ -67,10 +70,9 @@ class Gradients:
             for slot, reader in head_readers(self.model, layer).items():
                 yield graph.head_columns(layer, slot), graph.before(layer), self._to_residual([reader], norm, pre)
             if not graph.attn_only:
-                column = graph.mlp_column(layer)
                 stream = pre if graph.parallel else self.streams[site_name("resid_mid", layer)]
                 back = self._to_residual(mlp_readers(self.model, layer), mlp_norm(self.model, layer), stream)
-                yield slice(column, column + 1), graph.mlp_sources(layer), back
+                yield graph.mlp_columns(layer), graph.mlp_sources(layer), back
         last = len(graph.ports) - 1
         yield slice(last, last + 1), len(graph.nodes), self.final[None]
 
@@ -137,7 +139,7 @@ def reader_gradients(
     at_end = gradients.pop("final")
     if not flat:
         _require_slope(metric, at_end.unflatten(0, (repeats, -1)), final.detach().unflatten(0, (repeats, -1)))
-    return Gradients(model, graph, gradients, streams, at_end, backward.holds_norms)
+    return Gradients(model, graph, gradients, streams, at_end, backward.holds_norms, span_of(graph, prompts))
 
 
 def _under_held_norm(model: TraceModel, metric: Metric, here: Tensor) -> Tensor:
@@ -171,13 +173,29 @@ def edge_products(
 ) -> Float[Tensor, "batch node port"]:
     """< change of u's write, G_v > for every edge, per prompt; several points of a path are averaged."""
     graph, (nodes, batch) = gradients.graph, change.shape[:2]
+    last = len(graph.ports) - 1
     difference = change.flatten(2).transpose(0, 1)  # batch node (pos d_model)
     scores = change.new_zeros(batch, nodes, len(graph.ports))
     for columns, sources, gradient in gradients.ports():
         points = gradient.unflatten(1, (-1, batch))
         along = points.mean(1) if points.shape[1] > 1 else points[:, 0]
-        scores[:, :sources, columns] = difference[:, :sources] @ along.flatten(2).permute(1, 2, 0)
+        if gradients.span_of is None or columns.start == last:
+            scores[:, :sources, columns] = difference[:, :sources] @ along.flatten(2).permute(1, 2, 0)
+        else:
+            scores[:, :sources, columns] = _by_span(len(graph.spans), gradients.span_of, change[:sources], along)
     return scores
+
+
+def _by_span(
+    n_spans: int,
+    span_of: SpanOf,
+    change: Float[Tensor, "node batch pos d_model"],
+    along: Float[Tensor, "port batch pos d_model"],
+) -> Float[Tensor, "batch node column"]:
+    """The same sums, position by position first, then over the positions of each span."""
+    here = one_hot(span_of, n_spans).to(change)
+    products = einsum(change, along, "node batch pos d_model, port batch pos d_model -> batch node port pos")
+    return einsum(products, here, "batch node port pos, batch pos span -> batch node port span").flatten(2)
 
 
 def _per_port(gradient: Tensor) -> Float[Tensor, "row pos port d_out"]:

@@ -7,19 +7,22 @@ k and v of all key-value heads, the MLP; the logits last. Names are made when so
 
     edges = sum_l [(H + 2 Hkv) before_l + before_l + H] + before_L,     before_l = 1 + (H + 1) l       (law 28)
 
+With `spans` the positions are told apart: a port is one column for each span of positions, `a9.h6<q>@END`, and an edge
+is what a writer brings a port *there*; the logits stay one column (`spans.py` says which token is where).
+
 A parallel MLP does not read its own layer's heads; an attention-only model has no MLP rows and columns. In a post-norm
 model a node's write is what the residual stream receives of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from llmtrace.errors import InputError, UnsupportedError
@@ -34,6 +37,8 @@ from llmtrace.models import (
 from llmtrace.nodes import Edge, Head, KvHead, Logits, Mlp, Node, Port
 from llmtrace.signals.writes import writers
 
+START = "start"  # the span before the first named position
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -46,8 +51,11 @@ class Graph:
     attn_only: bool
     split_embed: bool = False
     post_norm: bool = False
+    spans: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if len(set(self.spans)) < len(self.spans):
+            raise InputError(f"Expected every span once, got {', '.join(self.spans)}; leave the repeated ones out.")
         sizes = self.n_layers, self.n_heads, self.n_kv_heads
         if not all(isinstance(size, int) and size > 0 for size in sizes) or self.n_heads % self.n_kv_heads:
             raise InputError(
@@ -56,10 +64,14 @@ class Graph:
             )
 
     @classmethod
-    def of(cls, model: TraceModel | Architecture, *, split_embed: bool = False) -> Graph:
+    def of(
+        cls, model: TraceModel | Architecture, *, split_embed: bool = False, spans: Sequence[str | int] = ()
+    ) -> Graph:
         """The graph of a model. Raises UnsupportedError where writes do not add up, or heads do not work apart.
 
         split_embed   token and position embeddings as two nodes (models with learned or sinusoidal positions)
+        spans         tell positions apart: each span begins at a named position (or index) and ends before the next
+                      one in the prompt; what comes before all of them is the span "start"
         """
         arch = model if isinstance(model, Architecture) else describe(model)
         if split_embed and arch.positional != "standard":
@@ -71,9 +83,16 @@ class Graph:
             require_separate_heads(model, "A graph of edges")
             require_additive(model, "A graph of edges", post_norm=True)
             _require_no_bias_in_post_norm(model)
+        names = tuple(map(str, spans))
         return cls(
-            arch.n_layers, arch.n_heads, arch.n_kv_heads, arch.parallel, arch.attn_only, split_embed, arch.post_norm
-        )
+            arch.n_layers, arch.n_heads, arch.n_kv_heads, arch.parallel, arch.attn_only, split_embed, arch.post_norm,
+            (START, *names) if names and names[0] not in (START, "0") else names,
+        )  # fmt: skip
+
+    @property
+    def without_spans(self) -> Graph:
+        """The same graph with all positions of a port together."""
+        return replace(self, spans=())
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
@@ -92,6 +111,8 @@ class Graph:
                     Port(KvHead(layer, head) if grouped else Head(layer, head), slot) for head in range(self.n_kv_heads)
                 ]
             found += [] if self.attn_only else [Port(Mlp(layer))]
+        if self.spans:
+            found = [replace(port, span=span) for port in found for span in self.spans]
         return (*found, Port(Logits()))
 
     @cached_property
@@ -113,14 +134,32 @@ class Graph:
         return self.before(layer) + self.n_heads
 
     def head_columns(self, layer: int, slot: str) -> slice:
-        """Columns of the q, k or v ports of a layer."""
-        start = self._layer_width * layer
+        """Columns of the q, k or v ports of a layer; the spans of a port lie side by side."""
         offset = {"q": 0, "k": self.n_heads, "v": self.n_heads + self.n_kv_heads}[slot]
-        width = self.n_heads if slot == "q" else self.n_kv_heads
-        return slice(start + offset, start + offset + width)
+        return self._columns(layer, offset, self.n_heads if slot == "q" else self.n_kv_heads)
 
-    def mlp_column(self, layer: int) -> int:
-        return self._layer_width * layer + self.n_heads + 2 * self.n_kv_heads
+    def mlp_columns(self, layer: int) -> slice:
+        """The column of an MLP's port, or one for each span."""
+        return self._columns(layer, self.n_heads + 2 * self.n_kv_heads, 1)
+
+    def _columns(self, layer: int, offset: int, ports: int) -> slice:
+        start = self._layer_width * layer + offset
+        return slice(start * self.columns_per_port, (start + ports) * self.columns_per_port)
+
+    @cached_property
+    def ports_of_columns(self) -> Int[Tensor, " column"]:
+        """Of every column, the one that it is in the graph without spans."""
+        return torch.arange(len(self.ports)) // self.columns_per_port
+
+    def merged(self, values: Float[Tensor, "*lead column"]) -> Float[Tensor, "*lead port"]:
+        """Numbers of the columns, summed over the spans of each port."""
+        total = values.new_zeros(*values.shape[:-1], len(self.without_spans.ports))
+        return total.index_add_(-1, self.ports_of_columns.to(values.device), values)
+
+    @property
+    def columns_per_port(self) -> int:
+        """One, or one for each span (the logits always have one)."""
+        return len(self.spans) or 1
 
     def mlp_sources(self, layer: int) -> int:
         """Writers that an MLP reads: its own layer's heads too, unless the block is parallel."""
@@ -138,7 +177,7 @@ class Graph:
             for slot in ("q", "k", "v"):
                 mask[: self.before(layer), self.head_columns(layer, slot)] = True
             if not self.attn_only:
-                mask[: self.mlp_sources(layer), self.mlp_column(layer)] = True
+                mask[: self.mlp_sources(layer), self.mlp_columns(layer)] = True
         mask[:, -1] = True
         return mask
 
@@ -175,38 +214,49 @@ class Graph:
 
         The heads of a post-norm layer share one scale: where one of them matters, all do.
         """
-        found = mask[:, -1].clone()
+        found, each = mask[:, -1].clone(), self.columns_per_port
         for layer in reversed(range(self.n_layers)):
             if not self.attn_only and found[self.mlp_row(layer)]:
-                found |= mask[:, self.mlp_column(layer)]
+                found |= mask[:, self.mlp_columns(layer)].any(1)
             heads = found[self.head_rows(layer)]
             heads = heads.any().expand_as(heads) if self.post_norm else heads
             groups = heads.view(self.n_kv_heads, -1).any(1)
             found[self.head_rows(layer)] |= heads
             for slot, alive in (("q", heads), ("k", groups), ("v", groups)):
-                found |= (mask[:, self.head_columns(layer, slot)] & alive).any(1)
+                found |= (mask[:, self.head_columns(layer, slot)] & alive.repeat_interleave(each)).any(1)
         return found
 
     def reading(self, mask: Bool[Tensor, "node port"]) -> Bool[Tensor, " node"]:
         """Writers with an edge of `mask` into one of their ports."""
         read, found = mask.any(0), torch.zeros(len(self.nodes), dtype=torch.bool)
         for layer in range(self.n_layers):
-            q, k, v = (read[self.head_columns(layer, slot)] for slot in ("q", "k", "v"))
+            q, k, v = (
+                read[self.head_columns(layer, slot)].view(-1, self.columns_per_port).any(1) for slot in ("q", "k", "v")
+            )
             found[self.head_rows(layer)] = q | (k | v).repeat_interleave(self.n_heads // self.n_kv_heads)
             if not self.attn_only:
-                found[self.mlp_row(layer)] = read[self.mlp_column(layer)]
+                found[self.mlp_row(layer)] = read[self.mlp_columns(layer)].any()
         return found
 
     def as_dict(self) -> dict[str, Any]:
         return {
             "n_layers": self.n_layers, "n_heads": self.n_heads, "n_kv_heads": self.n_kv_heads,
             "parallel": self.parallel, "attn_only": self.attn_only, "split_embed": self.split_embed,
-            "post_norm": self.post_norm,
+            "post_norm": self.post_norm, "spans": list(self.spans),
         }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Graph:
+        """`as_dict` back, from a file. Raises InputError or TypeError for what is no graph."""
+        spans = content.get("spans", [])
+        if not isinstance(spans, list) or not all(isinstance(span, str) for span in spans):
+            raise InputError(f"Expected a list of spans, got {spans!r}")
+        return cls(**{**content, "spans": tuple(spans)})
 
     def __repr__(self) -> str:
         kv = f" ({self.n_kv_heads} key-value)" if self.n_kv_heads < self.n_heads else ""
-        return f"Graph({self.n_layers} layers x {self.n_heads} heads{kv}, {self.n_edges:,} edges)"
+        at = f" at {', '.join(self.spans)}" if self.spans else ""
+        return f"Graph({self.n_layers} layers x {self.n_heads} heads{kv}{at}, {self.n_edges:,} edges)"
 
 
 def _require_no_bias_in_post_norm(model: TraceModel) -> None:

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmtrace.circuits.graph import Graph
+from llmtrace.circuits.spans import SpanOf
 from llmtrace.errors import MismatchError
 from llmtrace.interventions import Mean
 from llmtrace.prompts import PromptSet
@@ -23,6 +24,7 @@ class Background:
     """`writes[u]` is what an edge out of u carries once it is removed; `idle` is None where it is 0 everywhere.
 
     attn, mlp   what the ports of each layer read when nothing is live (`attn` has the logits' stream last)
+    span_of     where the graph tells positions apart: the span of each token
     """
 
     name: str
@@ -32,6 +34,7 @@ class Background:
     mlp: Sequence[Stream]
     idle: Buffer | None = None
     first: int = 0  # before this position live and ablated writes are the same
+    span_of: SpanOf | None = None
 
     def rows(self, rows: slice, width: int) -> Background:
         """The same of some prompts, the first `width` positions."""
@@ -42,6 +45,7 @@ class Background:
         return Background(
             self.name, self.graph, self.writes[:, rows, :width], [*map(cut, self.attn)], [*map(cut, self.mlp)],
             None if self.idle is None else self.idle[:, rows, :width], self.first,
+            None if self.span_of is None else cut(self.span_of),
         )  # fmt: skip
 
     def some(self, prompts: Int[Tensor, " chosen"]) -> Background:
@@ -49,6 +53,7 @@ class Background:
         return Background(
             self.name, self.graph, self.writes[:, prompts], [value[prompts] for value in self.attn],
             [value[prompts] for value in self.mlp], None if self.idle is None else self.idle[:, prompts], self.first,
+            None if self.span_of is None else self.span_of[prompts],
         )  # fmt: skip
 
     def require_fits(self, graph: Graph, prompts: PromptSet) -> None:

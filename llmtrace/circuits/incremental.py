@@ -124,7 +124,7 @@ class Incremental:
         return True
 
     def _carry_to_mlp(self, layer: int) -> None:
-        if self.widths.get(self.graph.mlp_row(layer), 0) and self._carry(self.graph.mlp_column(layer)):
+        if self.widths.get(self.graph.mlp_row(layer), 0) and self._carry(self.graph.mlp_columns(layer).start):
             self._run_mlp(layer)
 
     def _carry_to_heads(self, layer: int) -> None:
@@ -146,7 +146,9 @@ class Incremental:
     # one node ---------------------------------------------------------------------------------------------------------
 
     def _run_mlp(self, layer: int) -> None:
-        self._new[self.graph.mlp_row(layer)] = run_mlp(self.model, layer, self._inputs[self.graph.mlp_column(layer)])
+        self._new[self.graph.mlp_row(layer)] = run_mlp(
+            self.model, layer, self._inputs[self.graph.mlp_columns(layer).start]
+        )
 
     def _run_heads(self, layer: int, rows: Sequence[int]) -> None:
         by_width: dict[int, list[int]] = {}

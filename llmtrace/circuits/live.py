@@ -56,7 +56,7 @@ class _Run:
             self.graph.reaching(union.cpu()) & self.graph.reading(union.cpu())
         )  # fmt: skip
         _, *self.shape = ground.writes.shape
-        self.used = union.any(1)
+        self.used, self.span_of = union.any(1), ground.span_of
         self._begin((inputs - ground.writes[:n_inputs]).flatten(1))
 
     def _begin(self, inputs: Float[Tensor, "input x"]) -> None:
@@ -74,15 +74,15 @@ class _Run:
                 self._heads(layer, list(range(graph.n_heads)) if graph.post_norm else heads)
             if not graph.attn_only and bool(self.runs[graph.mlp_row(layer)]):
                 self._mlp(layer)
-        last = [len(graph.ports) - 1]
+        last, self.span_of = [len(graph.ports) - 1], None
         return self._reads(self.ground.attn[-1], last, len(graph.nodes))[0].unflatten(0, (len(self.kept), -1))
 
     def _heads(self, layer: int, heads: list[int]) -> None:
         graph, sources = self.graph, self.graph.before(layer)
 
         def reads(slot: str, which: list[int]) -> Tensor:
-            first = graph.head_columns(layer, slot).start
-            return self._reads(self.ground.attn[layer], [first + head for head in which], sources)
+            first, each = graph.head_columns(layer, slot).start, graph.columns_per_port
+            return self._reads(self.ground.attn[layer], [first + head * each for head in which], sources)
 
         groups = kv_heads(self.model, heads)
         results = head_results(self.model, layer, heads, reads("q", heads), reads("k", groups), reads("v", groups))
@@ -91,18 +91,36 @@ class _Run:
 
     def _mlp(self, layer: int) -> None:
         graph = self.graph
-        x = self._reads(self.ground.mlp[layer], [graph.mlp_column(layer)], graph.mlp_sources(layer))
+        x = self._reads(self.ground.mlp[layer], [graph.mlp_columns(layer).start], graph.mlp_sources(layer))
         self._wrote([graph.mlp_row(layer)], run_mlp(self.model, layer, x))
 
     def _reads(self, stream: Tensor, columns: list[int], sources: int) -> Float[Tensor, "port row pos d_model"]:
-        """What each port of `columns` reads, circuits stacked on the prompts."""
-        rows = self.used[:sources].nonzero().flatten()
-        delta, kept = self.delta[:, :sources], self.kept[:, :sources, columns]
-        if len(rows) < sources / 2:
-            delta, kept = delta[:, rows], kept[:, rows]
+        """What each port reads, circuits stacked on the prompts; `columns` are the ports' (first) columns."""
+        delta, kept = self._sources(sources)
         ground = stream.flatten().expand(len(kept), len(columns), -1)
-        x = torch.baddbmm(ground, kept.mT, delta).unflatten(2, self.shape)
-        return x.transpose(0, 1).flatten(1, 2)
+        if self.span_of is None:
+            x = torch.baddbmm(ground, kept[:, :, columns].mT, delta)
+        else:
+            x = ground + self._by_span(delta, kept, columns)
+        return x.unflatten(2, self.shape).transpose(0, 1).flatten(1, 2)
+
+    def _by_span(self, delta: Tensor, kept: Tensor, columns: list[int]) -> Float[Tensor, "circuit port x"]:
+        """Each span's tokens through the edges that are kept there."""
+        assert self.span_of is not None
+        of = self.span_of.flatten().to(delta.device)
+        order, by_token = of.argsort(stable=True), delta.unflatten(2, (len(of), -1))
+        parts = [
+            kept[:, :, [column + span for column in columns]].mT @ by_token[:, :, order[of[order] == span]].flatten(2)
+            for span in range(len(self.graph.spans))
+        ]
+        together = torch.cat([part.unflatten(2, (-1, by_token.shape[3])) for part in parts], 2)
+        return together[:, :, order.argsort()].flatten(2)
+
+    def _sources(self, sources: int) -> tuple[Tensor, Tensor]:
+        """The changes of the first writers, and which of their edges are kept; without those that nobody reads."""
+        rows = self.used[:sources].nonzero().flatten()
+        delta, kept = self.delta[:, :sources], self.kept[:, :sources]
+        return (delta[:, rows], kept[:, rows]) if len(rows) < sources / 2 else (delta, kept)
 
     def _wrote(self, rows: list[int], written: Float[Tensor, "node row pos d_model"]) -> None:
         live = written.unflatten(1, (len(self.kept), -1)).transpose(0, 1)
@@ -119,10 +137,8 @@ class _SoftRun(_Run):
     def _begin(self, inputs: Tensor) -> None:
         self._parts = [inputs[None]]
 
-    def _reads(self, stream: Tensor, columns: list[int], sources: int) -> Tensor:
-        delta = torch.cat(self._parts, 1)[:, :sources]
-        swap = torch.einsum("cnp,cnx->cpx", self.kept[:, :sources, columns], delta)
-        return (stream.flatten() + swap).unflatten(2, self.shape).transpose(0, 1).flatten(1, 2)
+    def _sources(self, sources: int) -> tuple[Tensor, Tensor]:
+        return torch.cat(self._parts, 1)[:, :sources], self.kept[:, :sources]
 
     def _wrote(self, rows: list[int], written: Tensor) -> None:
         live = written.unflatten(1, (len(self.kept), -1)).transpose(0, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float
@@ -32,6 +32,10 @@ class EdgeScores:
     def values(self) -> Float[Tensor, "node port"]:
         """Mean over prompts: it does not depend on how prompts were batched."""
         return self.per_prompt.mean(0)
+
+    def without_spans(self) -> EdgeScores:
+        """Summed over the spans of a graph with spans: for first-order scores those of the graph without."""
+        return replace(self, graph=self.graph.without_spans, per_prompt=self.graph.merged(self.per_prompt))
 
     def of(self, edge: Edge) -> Float[Tensor, " batch"]:
         row, column = self.graph.index(edge)

@@ -32,6 +32,7 @@ from llmtrace.circuits.discovery.batches import scored
 from llmtrace.circuits.gradients import Gradients, edge_products, reader_gradients
 from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.scores import EdgeScores
+from llmtrace.circuits.spans import require_no_spans
 from llmtrace.errors import InputError
 from llmtrace.interventions import Memory
 from llmtrace.metrics import Metric, MetricLike
@@ -73,6 +74,9 @@ def atp_star(
         if len(layers) < 2:
             raise InputError("Expected a model of at least two layers for grad_drop, got one; leave grad_drop out.")
         require_live(model, [name for layer in layers for name in _outputs(model, layer)])
+
+    if graph is not None and qk_fix:
+        require_no_spans(graph, "The QK fix of AtP*")
 
     def of_batch(graph: Graph, some: PromptSet, read: Metric) -> Scores:
         record, patterns = Recorder(model, split_embed=graph.split_embed), dict[int, Tensor]()
@@ -154,7 +158,8 @@ def _gradients_at_heads(gradients: Gradients) -> list[Stream]:
 def _mean_over_other_layers(graph: Graph, without: Iterator[Scores]) -> Scores:
     total: Tensor | float = 0.0
     for layer, scores in enumerate(without):
-        own = slice(graph.head_columns(layer, "q").start, graph.head_columns(layer, "v").stop + (not graph.attn_only))
+        last = graph.head_columns(layer, "v") if graph.attn_only else graph.mlp_columns(layer)
+        own = slice(graph.head_columns(layer, "q").start, last.stop)
         scores[:, :, own] = 0
         total = total + scores
     assert isinstance(total, Tensor)

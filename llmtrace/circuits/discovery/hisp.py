@@ -77,7 +77,7 @@ def _of_ports(graph: Graph, nodes: Float[Tensor, "batch node"]) -> Float[Tensor,
         heads = nodes[:, graph.head_rows(layer)]
         groups = heads.unflatten(1, (graph.n_kv_heads, -1)).amax(-1)
         for slot, values in (("q", heads), ("k", groups), ("v", groups)):
-            found[:, graph.head_columns(layer, slot)] = values
+            found[:, graph.head_columns(layer, slot)] = values.repeat_interleave(graph.columns_per_port, 1)
         if not graph.attn_only:
-            found[:, graph.mlp_column(layer)] = nodes[:, graph.mlp_row(layer)]
+            found[:, graph.mlp_columns(layer)] = nodes[:, graph.mlp_row(layer), None]
     return found

@@ -16,12 +16,14 @@ stream comes in. The L1 norm depends on the basis, so processed weights (centred
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from einops import einsum
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from llmtrace.circuits.discovery.batches import scored
 from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.scores import EdgeScores
+from llmtrace.circuits.spans import span_of
 from llmtrace.interventions import Memory
 from llmtrace.metrics import Metric, MetricLike
 from llmtrace.models import TraceModel, attention_weights
@@ -46,17 +48,18 @@ def ifr(
 
     def of_batch(graph: Graph, some: PromptSet, read: Metric) -> Float[Tensor, "batch node port"]:
         writes = node_writes(model, some.clean, split_embed=graph.split_embed, received=True).values
-        mask = some.mask.to(writes)
+        mask = _positions(graph, some).to(writes)
         found = writes.new_zeros(len(some), len(graph.nodes), len(graph.ports))
         bias = writes.new_zeros(writes.shape[-1])
         for layer in range(graph.n_layers):
             before, sources = graph.before(layer), graph.mlp_sources(layer)
             whole = slice(graph.head_columns(layer, "q").start, graph.head_columns(layer, "v").stop)
-            found[:, :before, whole] = _mean(flow_shares(writes[:before], bias), mask)[:, :, None]
+            shares = _mean(flow_shares(writes[:before], bias), mask)
+            found[:, :before, whole] = shares.repeat(1, 1, graph.n_heads + 2 * graph.n_kv_heads)
             after = bias + attention_weights(model, layer).b_O
             if not graph.attn_only:
                 read_bias = bias if graph.parallel else after
-                found[:, :sources, graph.mlp_column(layer)] = _mean(flow_shares(writes[:sources], read_bias), mask)
+                found[:, :sources, graph.mlp_columns(layer)] = _mean(flow_shares(writes[:sources], read_bias), mask)
             bias = after
         at_answer = torch.stack([read.here(write) for write in writes])[:, :, None]
         found[:, :, -1] = flow_shares(at_answer, bias)[:, :, 0].T
@@ -79,5 +82,16 @@ def flow_shares(
     return own / (own.sum(0) + of_bias)
 
 
-def _mean(shares: Float[Tensor, "node batch pos"], mask: Float[Tensor, "batch pos"]) -> Float[Tensor, "batch node"]:
-    return ((shares * mask).sum(-1) / mask.sum(-1)).T
+def _positions(graph: Graph, prompts: PromptSet) -> Bool[Tensor, "batch pos span"]:
+    """The real positions of each span; without spans they are one."""
+    of = span_of(graph, prompts)
+    here = prompts.mask[:, :, None]
+    return here if of is None else here & (of[:, :, None] == torch.arange(len(graph.spans)))
+
+
+def _mean(
+    shares: Float[Tensor, "node batch pos"], mask: Float[Tensor, "batch pos span"]
+) -> Float[Tensor, "batch node span"]:
+    """Over the positions of each span; 0 where a prompt has none of them."""
+    total = einsum(shares, mask, "node batch pos, batch pos span -> batch node span")
+    return total / mask.sum(1)[:, None].clamp(min=1)

@@ -20,6 +20,7 @@ from llmtrace.circuits.formats.neuronpedia import NEURONPEDIA
 from llmtrace.circuits.formats.own import OWN
 from llmtrace.circuits.formats.row import Format
 from llmtrace.circuits.graph import Graph
+from llmtrace.circuits.spans import require_no_spans
 from llmtrace.errors import InputError, NotFoundError
 from llmtrace.files import read_json
 from llmtrace.methods import Method, Table
@@ -46,6 +47,8 @@ def export_circuit(circuit: Circuit, path: str | Path, format: str | None = None
     if row is None:
         raise InputError(f"Expected the format of {path.name!r}, which its name leaves open; {_choices()}.")
     row.require_suffix(path)
+    if row is not OWN:
+        require_no_spans(circuit.graph, f"The format {row.name}")
     row.require_options(options)
     return Path(row(circuit, path, **options))
 

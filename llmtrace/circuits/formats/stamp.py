@@ -48,7 +48,7 @@ class Stamp(BaseModel):
         )
 
     def model_graph(self) -> Graph:
-        return Graph(**self.graph)
+        return Graph.from_dict(self.graph)
 
     def fields(self) -> dict[str, Any]:
         """Of the circuit, beside graph, mask and scores."""
