@@ -1,7 +1,6 @@
 """What if X were different: patching, path patching, ablation, knockout, tracing, steering - exact, per prompt."""
 
 from llmtrace.interventions.ablation import ablate, plan_ablate
-from llmtrace.interventions.budget import Memory, budget
 from llmtrace.interventions.causal_tracing import causal_trace, plan_causal_trace
 from llmtrace.interventions.checkpoint import fingerprint
 from llmtrace.interventions.directions import plan_project_out, project_out
@@ -14,6 +13,7 @@ from llmtrace.interventions.path_patching import patch_paths, path_patch, plan_p
 from llmtrace.interventions.steering import Generation, generate, plan_steer, steer, steering_vector
 from llmtrace.interventions.values import Mean
 from llmtrace.methods import Method, Table
+from llmtrace.models.budget import Memory, budget
 
 METHODS = Table(
     "intervention",

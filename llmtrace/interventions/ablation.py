@@ -25,7 +25,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmtrace.errors import InputError, UnsupportedError
-from llmtrace.interventions.budget import Memory
 from llmtrace.interventions.declared import Declared
 from llmtrace.interventions.effects import Effects
 from llmtrace.interventions.engine import Sweep
@@ -34,6 +33,7 @@ from llmtrace.interventions.ports import WRITERS
 from llmtrace.interventions.values import Change, EdgeChange, Fill, FromOther, Mean, New, Value
 from llmtrace.metrics import MetricLike
 from llmtrace.models import Architecture, TraceModel, describe, require_additive
+from llmtrace.models.budget import Memory
 from llmtrace.nodes import Edge, Node, Position, Site, parse_edge
 from llmtrace.prompts import PromptSet, metric_of
 

@@ -20,7 +20,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmtrace.errors import InputError
-from llmtrace.interventions.budget import Memory
 from llmtrace.interventions.checkpoint import fingerprint, partial_results
 from llmtrace.interventions.declared import Declared
 from llmtrace.interventions.effects import Effects
@@ -30,6 +29,7 @@ from llmtrace.interventions.places import OF_LAYER, Masks, every_position, mask_
 from llmtrace.interventions.values import Add, Change, FromOther
 from llmtrace.metrics import MetricLike
 from llmtrace.models import TraceModel, describe
+from llmtrace.models.budget import Memory
 from llmtrace.nodes import Position, Site
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of

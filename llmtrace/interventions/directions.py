@@ -17,7 +17,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmtrace.errors import InputError
-from llmtrace.interventions.budget import Memory
 from llmtrace.interventions.declared import Declared
 from llmtrace.interventions.effects import Effects
 from llmtrace.interventions.engine import Sweep
@@ -25,6 +24,7 @@ from llmtrace.interventions.places import OF_LAYER, mask_of, require_site
 from llmtrace.interventions.values import Change, ProjectOut
 from llmtrace.metrics import MetricLike
 from llmtrace.models import TraceModel, describe
+from llmtrace.models.budget import Memory
 from llmtrace.nodes import Position, Site
 from llmtrace.prompts import PromptSet, metric_of
 

@@ -24,19 +24,27 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.interventions.budget import Memory, at_once, budget, bytes_per_position, kept_bytes, size, stack_room
 from llmtrace.interventions.checkpoint import Partial, fingerprint, partial_results
 from llmtrace.interventions.chunks import Chunk, chunks_of
 from llmtrace.interventions.direct import direct_metrics
 from llmtrace.interventions.edges import LiveEdges
 from llmtrace.interventions.hooks import apply, hooks_of, name_of
-from llmtrace.interventions.kept import Runs, can_skip_positions, keep_base, keep_sites, keeper
+from llmtrace.interventions.kept import Runs, keep_base, keep_sites, keeper
 from llmtrace.interventions.means import MeanTable, mean_tables
 from llmtrace.interventions.ports import inlets, port_site
 from llmtrace.interventions.reach import Reach
 from llmtrace.interventions.values import Change, EdgeChange, FromOther, Mean, Variant
 from llmtrace.metrics import Metric
-from llmtrace.models import Architecture, TraceModel, describe, is_bridge, provenance, require_live
+from llmtrace.models import (
+    Architecture,
+    TraceModel,
+    can_skip_positions,
+    describe,
+    is_bridge,
+    provenance,
+    require_live,
+)
+from llmtrace.models.budget import Memory, at_once, budget, bytes_per_position, kept_bytes, size, stack_room
 from llmtrace.nodes import Site
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet

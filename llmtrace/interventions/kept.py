@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmtrace.models import Hook, KeysValues, TraceModel, describe, final_residual, is_bridge, resume, run_and_keep
+from llmtrace.models import (
+    Hook,
+    KeysValues,
+    TraceModel,
+    can_skip_positions,
+    describe,
+    final_residual,
+    resume,
+    run_and_keep,
+)
 from llmtrace.signals.sites import site_name
 
 
@@ -84,9 +93,3 @@ def keep_sites(
 def keeper(name: str, into: dict[str, Tensor]) -> Hook:
     """A hook that keeps an activation as it is at that moment."""
     return name, lambda value: into.__setitem__(name, value)
-
-
-def can_skip_positions(model: TraceModel) -> bool:
-    """Whether positions before a change stay as they are, and the model's layers take their keys and values."""
-    arch = describe(model)
-    return arch.causal and not is_bridge(model) and arch.positional in ("standard", "rotary", "alibi", "none")

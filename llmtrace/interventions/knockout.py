@@ -17,7 +17,6 @@ from pathlib import Path
 import torch
 
 from llmtrace.errors import InputError
-from llmtrace.interventions.budget import Memory
 from llmtrace.interventions.declared import Declared
 from llmtrace.interventions.effects import Effects
 from llmtrace.interventions.engine import Sweep
@@ -25,6 +24,7 @@ from llmtrace.interventions.places import mask_of
 from llmtrace.interventions.values import Change, Fill
 from llmtrace.metrics import MetricLike
 from llmtrace.models import Architecture, TraceModel, describe
+from llmtrace.models.budget import Memory
 from llmtrace.nodes import Head, Position, Site
 from llmtrace.prompts import PromptSet, metric_of
 from llmtrace.shapes import PositionMask

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llmtrace.errors import InputError
-from llmtrace.interventions.budget import Memory
 from llmtrace.interventions.declared import Declared
 from llmtrace.interventions.effects import Effects
 from llmtrace.interventions.engine import Sweep
@@ -37,6 +36,7 @@ from llmtrace.interventions.places import (
 from llmtrace.interventions.values import Change, FromOther
 from llmtrace.metrics import MetricLike
 from llmtrace.models import Architecture, TraceModel, describe
+from llmtrace.models.budget import Memory
 from llmtrace.nodes import Head, KvHead, Node, Position, Site
 from llmtrace.prompts import PromptSet, metric_of
 from llmtrace.shapes import Tokens

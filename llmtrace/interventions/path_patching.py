@@ -34,7 +34,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmtrace.errors import InputError
-from llmtrace.interventions.budget import Memory, at_once, budget, bytes_per_position, kept_bytes, stack_room
 from llmtrace.interventions.checkpoint import Partial, fingerprint, partial_results
 from llmtrace.interventions.declared import Declared
 from llmtrace.interventions.effects import Effects
@@ -48,6 +47,7 @@ from llmtrace.interventions.reach import Reach
 from llmtrace.interventions.values import Change, EdgeChange, FromOther, Value
 from llmtrace.metrics import Metric, MetricLike
 from llmtrace.models import Architecture, TraceModel, describe, provenance, require_additive
+from llmtrace.models.budget import Memory, at_once, budget, bytes_per_position, kept_bytes, stack_room
 from llmtrace.nodes import Embed, Head, KvHead, Logits, Mlp, Node, Path, Place, Port, Position, parse_path, parse_port
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of

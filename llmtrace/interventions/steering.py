@@ -20,7 +20,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmtrace.errors import InputError, LimitError
-from llmtrace.interventions.budget import Memory
 from llmtrace.interventions.declared import Declared
 from llmtrace.interventions.effects import Effects
 from llmtrace.interventions.engine import Sweep
@@ -30,6 +29,7 @@ from llmtrace.interventions.places import Written, mask_of, read_place, site_of
 from llmtrace.interventions.values import Add, Change
 from llmtrace.metrics import MetricLike
 from llmtrace.models import Architecture, TraceModel, describe, final_residual, provenance, require_live, unembed
+from llmtrace.models.budget import Memory
 from llmtrace.nodes import Position, Site
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of

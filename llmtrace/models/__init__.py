@@ -6,6 +6,7 @@ from llmtrace.models.attend import attend, require_separate_heads
 from llmtrace.models.backward import RULES, BackwardRule, backward_rule
 from llmtrace.models.cache import as_cache
 from llmtrace.models.components import head_results, heads_received, kv_heads, project, through_output
+from llmtrace.models.decode import greedy
 from llmtrace.models.live import require_live
 from llmtrace.models.load import load
 from llmtrace.models.names import embedded_names, known_names
@@ -15,6 +16,7 @@ from llmtrace.models.provenance import Provenance, provenance
 from llmtrace.models.run import (
     Hook,
     KeysValues,
+    can_skip_positions,
     embedding,
     final_residual,
     is_bridge,
@@ -40,9 +42,10 @@ from llmtrace.models.weights import (
 
 __all__ = [
     "RULES", "Architecture", "AttentionWeights", "BackwardRule", "Hook", "KeysValues", "MlpWeights", "Norm",
-    "Provenance", "Reader", "TraceModel", "as_cache", "attend", "attention_weights", "backward_rule", "describe",
-    "embedded_names", "embedding", "final_norm", "final_residual", "head_readers", "head_results", "heads_received",
-    "is_bridge", "known_names", "kv_heads", "load", "logits", "mlp_norm", "mlp_readers", "mlp_weights", "project",
-    "provenance", "require_additive", "require_live", "require_readout", "require_separate_heads", "resume",
-    "run_and_keep", "run_mlp", "through_output", "token_labels", "unembed", "unembed_normed",
+    "Provenance", "Reader", "TraceModel", "as_cache", "attend", "attention_weights", "backward_rule",
+    "can_skip_positions", "describe", "embedded_names", "embedding", "final_norm", "final_residual", "greedy",
+    "head_readers", "head_results", "heads_received", "is_bridge", "known_names", "kv_heads", "load", "logits",
+    "mlp_norm", "mlp_readers", "mlp_weights", "project", "provenance", "require_additive", "require_live",
+    "require_readout", "require_separate_heads", "resume", "run_and_keep", "run_mlp", "through_output", "token_labels",
+    "unembed", "unembed_normed",
 ]  # fmt: skip

@@ -126,6 +126,12 @@ def run_and_keep(
     return final, [recorder.kept for recorder in recorders]
 
 
+def can_skip_positions(model: TraceModel) -> bool:
+    """Whether positions before a change stay as they are, and the model's layers take their keys and values."""
+    arch = describe(model)
+    return arch.causal and not is_bridge(model) and arch.positional in ("standard", "rotary", "alibi", "none")
+
+
 class Past:
     """A layer's cache of keys and values as TransformerLens asks for it: frozen, and repeated over stacked variants."""
 

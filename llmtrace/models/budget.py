@@ -12,7 +12,7 @@ import re
 import torch
 
 from llmtrace.errors import InputError, LimitError
-from llmtrace.models import Architecture
+from llmtrace.models.architecture import Architecture
 
 Memory = int | str  # bytes, "auto", or "512MB"
 CPU_ENOUGH = 64 * 2**20
