@@ -54,6 +54,8 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; te
         NodeScores as NodeScores,
         SourceScores as SourceScores,
         TokenInfluence as TokenInfluence,
+        alti as alti,
+        alti_logit as alti_logit,
         direct_logit_attribution as direct_logit_attribution,
         logit_lens as logit_lens,
         neuron_attribution as neuron_attribution,
@@ -121,8 +123,9 @@ _ROOMS: dict[str, tuple[str, ...]] = {
     "prompts": ("PromptSet", "from_jsonl", "from_pairs", "from_texts", "greater_than", "induction", "ioi"),
     "signals": ("Trace", "capture", "load_trace"),
     "influence": (
-        "LensScores", "NodeScores", "SourceScores", "TokenInfluence", "direct_logit_attribution", "logit_lens",
-        "neuron_attribution", "raw_attention", "rollout", "source_token_attribution", "value_weighted_norms",
+        "LensScores", "NodeScores", "SourceScores", "TokenInfluence", "alti", "alti_logit",
+        "direct_logit_attribution", "logit_lens", "neuron_attribution", "raw_attention", "rollout",
+        "source_token_attribution", "value_weighted_norms",
     ),
     "interventions": (
         "Effects", "ablate", "causal_trace", "knock_out", "patch", "patch_paths", "patch_sweep", "path_patch",

@@ -1,5 +1,7 @@
 """How much does X matter, from one clean pass. Scores are claims; `validate` and `interventions` test them."""
 
+from llmtrace.influence.alti import alti
+from llmtrace.influence.alti_logit import alti_logit
 from llmtrace.influence.dla import direct_logit_attribution, neuron_attribution, source_token_attribution
 from llmtrace.influence.logit_lens import logit_lens
 from llmtrace.influence.raw_attention import raw_attention
@@ -21,10 +23,14 @@ METHODS = Table(
     Method("rollout", rollout, "attention multiplied through the layers", "Abnar & Zuidema 2020", "1 F"),
     Method("value_weighted_norms", value_weighted_norms, "how much attention moves from token to token",
            "Kobayashi et al. 2021", "1 F"),
+    Method("alti", alti, "share of each position that comes from each token, layer after layer",
+           "Ferrando et al. 2022", "1 F"),
+    Method("alti_logit", alti_logit, "each layer's push on the answer, followed back to the tokens",
+           "Ferrando et al. 2023", "1 F", ("correct", "wrong")),
 )  # fmt: skip
 
 __all__ = [
-    "METHODS", "LensScores", "NodeScores", "SourceScores", "TokenInfluence", "direct_logit_attribution", "logit_lens",
-    "neuron_attribution", "raw_attention", "rollout", "source_token_attribution", "token_writes",
-    "value_weighted_norms",
+    "METHODS", "LensScores", "NodeScores", "SourceScores", "TokenInfluence", "alti", "alti_logit",
+    "direct_logit_attribution", "logit_lens", "neuron_attribution", "raw_attention", "rollout",
+    "source_token_attribution", "token_writes", "value_weighted_norms",
 ]  # fmt: skip

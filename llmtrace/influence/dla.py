@@ -55,7 +55,7 @@ def direct_logit_attribution(
     }
     vectors = torch.cat([writes.values[:, :, 0], torch.stack(list(biases.values()))])
     scores = einsum(norm.frozen(vectors, scale), direction, "node batch d_model, batch d_model -> node batch")
-    constant = _constant(model, metric, direction)
+    constant = constant_of(model, metric, direction)
     return NodeScores(
         nodes=(*writes.nodes, *biases, Bias("unembedding", arch.n_layers)),
         values=torch.cat([scores, constant[None]]),
@@ -155,7 +155,7 @@ def logit_direction(model: TraceModel, metric: Metric) -> Float[Tensor, "batch d
     return einsum(rows, metric.weights.to(rows), "batch n d_model, batch n -> batch d_model")
 
 
-def _constant(model: TraceModel, metric: Metric, direction: Tensor) -> Float[Tensor, " batch"]:
+def constant_of(model: TraceModel, metric: Metric, direction: Tensor) -> Float[Tensor, " batch"]:
     """What the metric is when nothing is written: the final norm's bias and b_U."""
     bias = final_norm(model).bias
     assert metric.weights is not None and metric.tokens is not None

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 from tiny import (
     ALL,
@@ -29,6 +30,9 @@ from llmtrace.circuits import Circuit, Graph
 from llmtrace.nodes import Edge, Head, KvHead, Mlp, Node
 from llmtrace.prompts import PromptSet
 
+# Every method several times over: shapes are checked where each has its own laws.
+pytestmark = pytest.mark.usefixtures("as_users_run")
+
 Scores = Callable[[Any, PromptSet], torch.Tensor]  # [batch ...]
 
 
@@ -46,6 +50,8 @@ METHODS: dict[str, Scores] = {
     "raw_attention": lambda m, p: influence.raw_attention(m, p, layer=1).values,
     "rollout": lambda m, p: influence.rollout(m, p).values,
     "value_weighted_norms": lambda m, p: influence.value_weighted_norms(m, p, layer=1).values,
+    "alti": lambda m, p: influence.alti(m, p).values,
+    "alti_logit": lambda m, p: influence.alti_logit(m, p).values[:, 0],
     "path_patch": lambda m, p: interventions.path_patch(m, p).change.T,
     "ablate": lambda m, p: interventions.ablate(m, p, mode="resample").change.T,
     "patch": lambda m, p: interventions.patch(m, p, ["resid_pre.1@MID", ["resid_pre.0@MID", "attn_out.1"]]).change.T,
@@ -69,8 +75,9 @@ TOO_SLOW_HERE = {"exact", "acdc", "eap-ig-activations"}
 OF_THE_WHOLE_SET = {"edge-pruning"}
 # noise is drawn for the places of a batch, so another batch has another noise
 OWN_NOISE = {"causal_trace"}
-# methods whose token axes keep the width of the padded batch
-PER_TOKEN = {"source_token_attribution", "raw_attention", "rollout", "value_weighted_norms"}
+# methods whose token axes keep the width of the padded batch: of the source alone, or of target and source
+PER_SOURCE = {"source_token_attribution", "alti_logit"}
+PER_TOKEN = {"raw_attention", "rollout", "value_weighted_norms", "alti"}
 
 
 def test_the_list_is_complete() -> None:
@@ -111,9 +118,9 @@ def test_a_batch_is_a_loop_over_prompts(tiny: Tiny) -> None:
         for i in (0, 4):  # a long one and a short one
             alone = scores(tiny.model, p[i])[0]
             together = whole[i]
-            if name in PER_TOKEN:
-                real = int(p.lengths[i])
-                together = together[..., :real] if name == "source_token_attribution" else together[:real, :real]
+            real = int(p.lengths[i])
+            if name in PER_SOURCE | PER_TOKEN:
+                together = together[..., :real] if name in PER_SOURCE else together[:real, :real]
             close(together, alone, 10 * tiny.atol)
 
 
@@ -141,7 +148,7 @@ def test_what_padding_holds_does_not_reach_any_score(tiny: Tiny) -> None:
     }
     for name, scores in listed.items():
         got, expected = scores(tiny.model, other), scores(tiny.model, p)
-        if name in PER_TOKEN - {"source_token_attribution"}:  # a row and column per token, of padding too
+        if name in PER_TOKEN:  # a row and column per token, of padding too
             real = p.mask[:, :, None] & p.mask[:, None, :]
             got, expected = got[real], expected[real]
         close(got, expected, 10 * tiny.atol)
