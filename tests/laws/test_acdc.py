@@ -44,6 +44,7 @@ def one_by_one(tiny: Tiny, p: PromptSet, tau: float, ablation: str) -> tuple[tor
 
 
 @over(one_of_each, among=[*ALL, *WIDE, *POST_NORM])
+@pytest.mark.usefixtures("as_users_run")  # the loop runs whole circuits thousands of times
 def test_decisions_are_those_of_the_sequential_loop(tiny: Tiny) -> None:
     """Edge for edge, under every ablation, prompts of two lengths and of one; no accepted step moved the metric by tau.
     At the least threshold (mean ablation) every edge with an effect stays.
@@ -76,6 +77,7 @@ def goes_on_by_itself(tiny: Tiny) -> bool:
 
 
 @over(one_of_each, goes_on_by_itself)
+@pytest.mark.usefixtures("as_users_run")
 def test_a_run_that_was_stopped_goes_on_with_the_same_result(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

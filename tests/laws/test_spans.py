@@ -114,6 +114,7 @@ def test_flow_shares_are_those_of_a_graph_of_positions(tiny: Tiny) -> None:
     close(found[:, :, -1], whole[:, :, -1], tiny.atol)
 
 
+@pytest.mark.usefixtures("as_users_run")
 def test_acdc_decides_as_the_sequential_loop_does() -> None:
     """Edge by edge and span by span."""
     p, graph, tau = prompts(padded=True), Graph.of(LLAMA.model, spans=["END"]), 0.05
