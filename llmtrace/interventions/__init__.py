@@ -2,7 +2,7 @@
 
 from llmtrace.interventions.ablation import ablate, plan_ablate
 from llmtrace.interventions.causal_tracing import causal_trace, plan_causal_trace
-from llmtrace.interventions.checkpoint import fingerprint
+from llmtrace.interventions.checkpoint import Checkpoint
 from llmtrace.interventions.directions import plan_project_out, project_out
 from llmtrace.interventions.effects import Effects
 from llmtrace.interventions.engine import Plan
@@ -38,7 +38,7 @@ METHODS = Table(
 )  # fmt: skip
 
 __all__ = [
-    "METHODS", "Effects", "Generation", "Mean", "Memory", "Plan", "ablate", "budget", "causal_trace", "fingerprint",
+    "METHODS", "Checkpoint", "Effects", "Generation", "Mean", "Memory", "Plan", "ablate", "budget", "causal_trace",
     "generate", "knock_out", "means_of", "patch", "patch_paths", "patch_sweep", "path_patch", "plan_ablate",
     "plan_causal_trace", "plan_knock_out", "plan_patch", "plan_patch_paths", "plan_patch_sweep", "plan_path_patch",
     "plan_project_out", "plan_steer", "plan_zero_values", "project_out", "steer", "steering_vector", "zero_values",

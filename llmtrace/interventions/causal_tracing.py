@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmtrace.errors import InputError
-from llmtrace.interventions.checkpoint import fingerprint, partial_results
+from llmtrace.interventions.checkpoint import partial_results
 from llmtrace.interventions.declared import Declared
 from llmtrace.interventions.effects import Effects
 from llmtrace.interventions.engine import Outcome, Plan, Sweep
@@ -86,9 +86,9 @@ class Tracing:
         n = 2 + len(first.variants)  # the noised run, the clean run, every restoration
         width = torch.promote_types(first.model.W_E.dtype, torch.float32)
         table = torch.empty(len(self.draws) * n, len(first.base), dtype=width)
-        mark = "" if resume is None else fingerprint([draw.sweep.fingerprint for draw in self.draws])
+        about = [draw.sweep.about for draw in self.draws]
         everyone = slice(None)
-        with partial_results(resume, mark, table) as partial:
+        with partial_results(resume, about, table) as partial:
             for i, draw in enumerate(track(self.draws, "tracing")):
                 rows = range(i * n, (i + 1) * n)
                 if not partial.has(rows, everyone):

@@ -1,7 +1,8 @@
-"""Partial results of a long sweep, so that a run that was stopped goes on where it was.
+"""The state of a long run on disk, so that a run that was stopped goes on where it was, with the same result.
 
-One safetensors file: the metric of every variant that was run, and which these are. It is written now and then, and
-when a run ends badly; it is deleted when all is done. A file of another sweep is refused by its fingerprint.
+One safetensors file: named tensors and the fingerprint of the run that they belong to. It is written now and then, and
+when a run ends badly; it is deleted when all is done; the file of another run is refused. A sweep's state is the metric
+of every variant that was run (`partial_results`); a discovery's is its own.
 """
 
 from __future__ import annotations
@@ -22,8 +23,60 @@ from torch import Tensor
 from llmtrace.errors import FileFormatError, InputError, MismatchError
 from llmtrace.files import write_bytes
 
-KIND = "llmtrace.partial"
 SECONDS = 10.0  # between two writings
+
+
+class Checkpoint:
+    """Tensors at a path (None: nowhere) that belong to one run of a kind, "sweep" or "discovery"."""
+
+    def __init__(self, path: str | Path | None, run: str, *about: object):
+        """about   all that decides the run's numbers: a file of other ones is refused"""
+        self.path, self.run = None if path is None else Path(path), run
+        self.fingerprint = "" if path is None else fingerprint(about)
+        self._written = time.monotonic()
+        if self.path is not None and self.path.is_dir():
+            raise InputError(f"Expected a file to resume from, but {self.path.name!r} is a folder; add a file name.")
+
+    def read(self) -> dict[str, Tensor] | None:
+        """What was saved, or None at a fresh start.
+
+        Raises MismatchError for the file of another run, FileFormatError for what is no such file.
+        """
+        if self.path is None or not self.path.exists():
+            return None
+        name = self.path.name
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                about = file.metadata() or {}
+                found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise FileFormatError(
+                f"{name!r} holds no partial results ({error}); name another file, or delete it."
+            ) from None
+        if about.get("kind") != f"llmtrace.{self.run}":
+            raise FileFormatError(f"{name!r} holds no partial results of a {self.run}; name another file.")
+        if about.get("fingerprint") != self.fingerprint:
+            raise MismatchError(
+                f"{name!r} holds partial results of another {self.run} (other model, prompts, metric or options); "
+                "name another file, or delete it."
+            )
+        return found
+
+    @property
+    def due(self) -> bool:
+        return self.path is not None and time.monotonic() - self._written > SECONDS
+
+    def write(self, state: Mapping[str, Tensor]) -> None:
+        if self.path is None:
+            return
+        about = {"kind": f"llmtrace.{self.run}", "fingerprint": self.fingerprint}
+        tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+        write_bytes(self.path, save(tensors, metadata=about))
+        self._written = time.monotonic()
+
+    def done(self) -> None:
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
 
 
 @dataclass(eq=False)
@@ -32,6 +85,7 @@ class Partial:
 
     values: Float[Tensor, "variant batch"]
     done: Bool[Tensor, "variant batch"]
+    checkpoint: Checkpoint
 
     def has(self, variants: Sequence[int], rows: slice) -> bool:
         return bool(self.done[list(variants), rows].all())
@@ -39,69 +93,28 @@ class Partial:
     def put(self, variants: Sequence[int], rows: slice, values: Float[Tensor, "some batch"]) -> None:
         self.values[list(variants), rows] = values
         self.done[list(variants), rows] = True
+        if self.checkpoint.due:
+            self.save()
+
+    def save(self) -> None:
+        self.checkpoint.write({"values": self.values, "done": self.done})
 
 
 @contextmanager
-def partial_results(path: str | Path | None, fingerprint: str, values: Tensor) -> Iterator[Partial]:
+def partial_results(path: str | Path | None, about: object, values: Tensor) -> Iterator[Partial]:
     """Results to be filled in, taken from `path` where a run was stopped before.
 
     Raises MismatchError for the file of another sweep, FileFormatError for what is no such file.
     """
-    fresh = Partial(values, torch.zeros(values.shape, dtype=torch.bool))
-    if path is None:
-        yield fresh
-        return
-    partial = _Saved(*_read(Path(path), fingerprint, fresh), Path(path), fingerprint)
+    checkpoint = Checkpoint(path, "sweep", about, list(values.shape))
+    state = checkpoint.read() or {"values": values, "done": torch.zeros(values.shape, dtype=torch.bool)}
+    partial = Partial(state["values"].to(values), state["done"], checkpoint)
     try:
         yield partial
     except BaseException:
         partial.save()
         raise
-    Path(path).unlink(missing_ok=True)
-
-
-@dataclass(eq=False)
-class _Saved(Partial):
-    """Results that are written to a file now and then."""
-
-    path: Path
-    fingerprint: str
-
-    def __post_init__(self) -> None:
-        self._written = time.monotonic()
-
-    def put(self, variants: Sequence[int], rows: slice, values: Tensor) -> None:
-        super().put(variants, rows, values)
-        if time.monotonic() - self._written > SECONDS:
-            self.save()
-
-    def save(self) -> None:
-        about = {"kind": KIND, "fingerprint": self.fingerprint}
-        write_bytes(self.path, save({"values": self.values, "done": self.done}, metadata=about))
-        self._written = time.monotonic()
-
-
-def _read(path: Path, fingerprint: str, fresh: Partial) -> tuple[Tensor, Tensor]:
-    if path.is_dir():
-        raise InputError(f"Expected a file for partial results, but {path.name!r} is a folder; add a file name.")
-    if not path.exists():
-        return fresh.values, fresh.done
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise FileFormatError(
-            f"{path.name!r} holds no partial results ({error}); name another file, or delete it."
-        ) from None
-    if about.get("kind") != KIND or set(found) != {"values", "done"}:
-        raise FileFormatError(f"{path.name!r} holds no partial results of llmtrace; name another file.")
-    if about.get("fingerprint") != fingerprint or found["values"].shape != fresh.values.shape:
-        raise MismatchError(
-            f"{path.name!r} holds partial results of another sweep (other model, prompts, metric or interventions); "
-            "name another file, or delete it."
-        )
-    return found["values"].to(fresh.values), found["done"]
+    checkpoint.done()
 
 
 def fingerprint(*parts: object) -> str:

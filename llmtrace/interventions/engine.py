@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.interventions.checkpoint import Partial, fingerprint, partial_results
+from llmtrace.interventions.checkpoint import Partial, partial_results
 from llmtrace.interventions.chunks import Chunk, chunks_of
 from llmtrace.interventions.direct import direct_metrics
 from llmtrace.interventions.edges import LiveEdges
@@ -143,7 +143,7 @@ class Sweep:
             other=None if self.other is None else torch.empty_like(before),
             direct=torch.empty_like(after) if self.direct else None,
         )
-        with partial_results(resume, "" if resume is None else self.fingerprint, after) as partial:
+        with partial_results(resume, self.about, after) as partial:
             batches = self.prompts.batches(self._prompts_at_once)
             steps = self._steps(batches, means, partial, out)
             shown = track(steps, self.label, total=len(batches) * len(self._chunks)) if self.label else steps
@@ -293,10 +293,10 @@ class Sweep:
         return name_of(Site("resid_pre", self._arch.n_layers))
 
     @property
-    def fingerprint(self) -> str:
-        """What is run on what, in one hash: partial results belong to it."""
+    def about(self) -> tuple[object, ...]:
+        """What is run on what: partial results belong to it."""
         parts = self.metric, self.variants, self.base, self.other, self.base_changes, self.prompts.groups
-        return fingerprint(provenance(self.model).weights, *parts)
+        return provenance(self.model).weights, *parts
 
     # how much fits ---------------------------------------------------------------------------------------------------
 

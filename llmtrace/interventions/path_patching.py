@@ -34,7 +34,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmtrace.errors import InputError
-from llmtrace.interventions.checkpoint import Partial, fingerprint, partial_results
+from llmtrace.interventions.checkpoint import Partial, partial_results
 from llmtrace.interventions.declared import Declared
 from llmtrace.interventions.effects import Effects
 from llmtrace.interventions.engine import Plan, Sweep
@@ -229,11 +229,11 @@ class PathPatching:
         width = torch.promote_types(self.model.W_E.dtype, torch.float32)
         before, other = (torch.empty(len(self.prompts), dtype=width) for _ in range(2))
         after = before.new_empty(len(self.paths), len(before))
-        mark = "" if resume is None else fingerprint(
+        about = (
             provenance(self.model).weights, self.metric, self.paths, self.prompts.clean, self.prompts.corrupted,
             self.convention, self.direction, self._where,
         )  # fmt: skip
-        with partial_results(resume, mark, after) as partial:
+        with partial_results(resume, about, after) as partial:
             batches = self.prompts.batches(self._prompts_at_once)
             chunks = -(-len(self.paths) // self._paths_at_once)
             for _ in track(self._steps(batches, partial, before, other), "patching paths", total=len(batches) * chunks):

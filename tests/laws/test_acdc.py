@@ -11,9 +11,10 @@ import torch
 from tiny import ALL, HOOKED_EXISTS, POST_NORM, WIDE, Tiny, hooked, one_of_each, over, prompts
 
 from llmtrace import circuits
-from llmtrace.circuits import EdgeScores, Graph, checkpoint
+from llmtrace.circuits import EdgeScores, Graph
 from llmtrace.circuits.live import circuit_residuals
 from llmtrace.errors import InputError, MismatchError
+from llmtrace.interventions import checkpoint
 from llmtrace.models import embedding
 from llmtrace.prompts import PromptSet
 

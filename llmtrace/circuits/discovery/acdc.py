@@ -23,14 +23,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from llmtrace.circuits.background import background
-from llmtrace.circuits.checkpoint import Checkpoint
 from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.ground import Ablation, Background, ablation_name
 from llmtrace.circuits.incremental import Incremental
 from llmtrace.circuits.running import run_masks
 from llmtrace.circuits.scores import EdgeScores
 from llmtrace.errors import InputError
-from llmtrace.interventions import Memory, budget, fingerprint
+from llmtrace.interventions import Checkpoint, Memory, budget
 from llmtrace.metrics import Metric, MetricLike
 from llmtrace.models import TraceModel, is_bridge, provenance
 from llmtrace.progress import track
@@ -65,8 +64,8 @@ def acdc(
     ground = ablation if isinstance(ablation, Background) else background(model, prompts, ablation, graph=graph)
     ground.require_fits(graph, prompts)
     engine = _engine(model, graph, prompts, metric, ground)
-    about = prompts.clean, prompts.corrupted, provenance(model).weights, metric.name, ablation_name(ablation)
-    checkpoint = Checkpoint(resume, fingerprint(*about, float(tau)))
+    about = provenance(model).weights, graph, metric, prompts.clean, ground.name, ground.writes, float(tau)
+    checkpoint = Checkpoint(resume, "discovery", *about)
     walk = _Walk(
         column=len(graph.ports) - 1,
         scores=ground.writes.new_zeros(len(prompts), *graph.real.shape),

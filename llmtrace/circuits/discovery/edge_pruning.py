@@ -22,14 +22,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmtrace.circuits.background import background
-from llmtrace.circuits.checkpoint import Checkpoint
 from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.ground import Ablation, Background, ablation_name
 from llmtrace.circuits.live import soft_residual
 from llmtrace.circuits.scores import EdgeScores
 from llmtrace.circuits.selection import require_size
 from llmtrace.errors import InputError, MismatchError
-from llmtrace.interventions import fingerprint
+from llmtrace.interventions import Checkpoint
 from llmtrace.metrics import Metric, MetricLike, kl
 from llmtrace.models import TraceModel, embedding, final_residual, provenance, unembed
 from llmtrace.progress import track
@@ -68,9 +67,10 @@ def edge_pruning(
     reference = _reference(model, prompts, metric)
     ground = ablation if isinstance(ablation, Background) else background(model, prompts, ablation, graph=graph)
     ground.require_fits(graph, prompts)
-    gates = _Gates(graph, _start(graph, n_edges, warm_start), n_edges, steps, learning_rate, seed)
-    about = prompts.clean, prompts.corrupted, provenance(model).weights, reference.name, ablation_name(ablation)
-    checkpoint = Checkpoint(resume, fingerprint(*about, n_edges, steps, learning_rate, batch_size, seed))
+    start = _start(graph, n_edges, warm_start)
+    gates = _Gates(graph, start, n_edges, steps, learning_rate, seed)
+    about = provenance(model).weights, graph, reference, prompts.clean, ground.name, ground.writes, start
+    checkpoint = Checkpoint(resume, "discovery", *about, n_edges, steps, learning_rate, batch_size, seed)
     if (state := checkpoint.read()) is not None:
         gates.load(state)
     inputs = embedding(model, prompts.clean, split=graph.split_embed)
