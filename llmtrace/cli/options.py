@@ -13,7 +13,8 @@ from llmtrace.nodes import parse_node
 # Lists of names in help texts, so that help loads no tables; tests/test_cli.py compares them with the tables.
 METHODS = (
     "direct_logit_attribution", "neuron_attribution", "source_token_attribution", "logit_lens", "raw_attention",
-    "rollout", "value_weighted_norms", "alti", "alti_logit",
+    "rollout", "value_weighted_norms", "alti", "alti_logit", "token_attribution",
+    "input_x_gradient", "integrated_gradients", "occlusion",
 )  # fmt: skip
 METRICS = ("logit_diff", "probability", "log_probability", "probability_diff", "kl")
 TASKS = ("ioi", "induction", "greater_than")

@@ -52,6 +52,10 @@ METHODS: dict[str, Scores] = {
     "value_weighted_norms": lambda m, p: influence.value_weighted_norms(m, p, layer=1).values,
     "alti": lambda m, p: influence.alti(m, p).values,
     "alti_logit": lambda m, p: influence.alti_logit(m, p).values[:, 0],
+    "token_attribution": lambda m, p: influence.token_attribution(m, p).values[:, 0],
+    "input_x_gradient": lambda m, p: influence.input_x_gradient(m, p).values[:, 0],
+    "integrated_gradients": lambda m, p: influence.integrated_gradients(m, p, steps=2).values[:, 0],
+    "occlusion": lambda m, p: influence.occlusion(m, p).values[:, 0],
     "path_patch": lambda m, p: interventions.path_patch(m, p).change.T,
     "ablate": lambda m, p: interventions.ablate(m, p, mode="resample").change.T,
     "patch": lambda m, p: interventions.patch(m, p, ["resid_pre.1@MID", ["resid_pre.0@MID", "attn_out.1"]]).change.T,
@@ -76,7 +80,10 @@ OF_THE_WHOLE_SET = {"edge-pruning"}
 # noise is drawn for the places of a batch, so another batch has another noise
 OWN_NOISE = {"causal_trace"}
 # methods whose token axes keep the width of the padded batch: of the source alone, or of target and source
-PER_SOURCE = {"source_token_attribution", "alti_logit"}
+PER_SOURCE = {
+    "source_token_attribution", "alti_logit", "token_attribution", "input_x_gradient", "integrated_gradients",
+    "occlusion",
+}  # fmt: skip
 PER_TOKEN = {"raw_attention", "rollout", "value_weighted_norms", "alti"}
 
 

@@ -1,0 +1,62 @@
+"""Where a metric is read of a run: one place per prompt as a rule, several places of one run during generation.
+
+A causal model computes every position in one pass, so whatever explains n generated tokens needs one run, not n.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from llmtrace.metrics import Metric
+from llmtrace.models import TraceModel, token_labels
+from llmtrace.prompts import PromptSet
+
+
+@dataclass(frozen=True, eq=False)
+class Readings:
+    """Reading e stands in row `row[e]` of a run, at `metric.positions[e]`."""
+
+    metric: Metric
+    row: Int[Tensor, " reading"]
+
+    @classmethod
+    def one_per_prompt(cls, metric: Metric) -> Readings:
+        return cls(metric, torch.arange(len(metric)))
+
+    @property
+    def positions(self) -> Int[Tensor, " reading"]:
+        return self.metric.positions.cpu()
+
+    def __getitem__(self, index: Tensor | slice) -> Readings:
+        return Readings(self.metric[index], self.row[index])
+
+    def within(self, rows: slice, n_rows: int) -> tuple[Int[Tensor, " some"], Readings]:
+        """Which readings stand in these rows, and they, their rows counted from the first of these."""
+        first, last, _ = rows.indices(n_rows)
+        chosen = ((self.row >= first) & (self.row < last)).nonzero()[:, 0]
+        return chosen, Readings(self.metric[chosen], self.row[chosen] - first)
+
+    def here(self, values: Float[Tensor, "*lead batch pos d"]) -> Float[Tensor, "*lead reading d"]:
+        """What stands at each reading."""
+        return values[..., self.row.to(values.device), self.positions.to(values.device), :]
+
+    def value(self, model: TraceModel, final: Float[Tensor, "*lead batch pos d"]) -> Float[Tensor, "*lead reading"]:
+        """The metric of each reading, from final residual streams."""
+        return self.metric.of_residual(model, self.here(final))
+
+    @property
+    def turns(self) -> list[Int[Tensor, " some"]]:
+        """The readings, split so that no two of a turn stand in one row: one backward pass serves a turn."""
+        seen: dict[int, int] = {}
+        turn_of = [seen.__setitem__(row, seen.get(row, -1) + 1) or seen[row] for row in self.row.tolist()]
+        found = torch.tensor(turn_of)
+        return [(found == turn).nonzero()[:, 0] for turn in range(max(turn_of) + 1)]
+
+
+def labels_of(model: TraceModel, prompts: PromptSet) -> tuple[tuple[str, ...], ...]:
+    """The clean tokens as text."""
+    return token_labels(model, prompts.clean)
