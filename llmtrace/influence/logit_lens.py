@@ -11,11 +11,11 @@ from __future__ import annotations
 import torch
 
 from llmtrace.influence.scores import LensScores
+from llmtrace.influence.stages import stream_stages
 from llmtrace.metrics import MetricLike
 from llmtrace.models import TraceModel, describe, provenance, token_labels, unembed
 from llmtrace.prompts import PromptSet, metric_of
 from llmtrace.signals import capture
-from llmtrace.signals.sites import site_name
 
 
 @torch.no_grad()
@@ -24,14 +24,9 @@ def logit_lens(model: TraceModel, prompts: PromptSet, *, metric: MetricLike | No
 
     Also between attention and MLP where the architecture has that point. Any metric of one position serves.
     """
-    arch = describe(model)
     metric = metric_of(model, prompts, metric)
-    kinds = ("resid_pre",) if arch.parallel or arch.attn_only else ("resid_pre", "resid_mid")
-    last = site_name("resid_post", arch.n_layers - 1)
-    trace = capture(model, prompts, what=(*kinds, last), positions=metric.positions[:, None])
-    stages = {f"{layer}_{kind.removeprefix('resid_')}": site_name(kind, layer)
-              for layer in range(arch.n_layers) for kind in kinds}  # fmt: skip
-    stages["final"] = last
+    stages = stream_stages(describe(model))
+    trace = capture(model, prompts, what=tuple(stages.values()), positions=metric.positions[:, None])
     values, probabilities, tokens = [], [], []
     for name in stages.values():
         logits = unembed(model, trace[name][:, 0])

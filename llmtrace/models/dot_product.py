@@ -68,12 +68,16 @@ def rotated(x: Float[Tensor, "*lead pos d_head"], by: Rotation | None) -> Float[
 @torch.no_grad()
 def require_dot_product(model: TraceModel, method: str) -> None:
     """Refuse a model whose patterns are something else. Cost: one forward pass on 8 tokens."""
-    if describe(model).score_cap or any(getattr(model.cfg, name, None) for name in ("use_qk_norm", "clip_qkv")):
-        problem = "this model caps its scores, or norms or clamps its queries and keys"
-    else:
-        problem = _problem(model)
-    if problem:
+    if problem := dot_product_problem(model):
         raise UnsupportedError(f"{method} needs patterns that are a softmax of (q . k), and {problem}; use 'eap'.")
+
+
+@torch.no_grad()
+def dot_product_problem(model: TraceModel) -> str:
+    """Why this model's patterns are something else; "" where they are a softmax of dot products."""
+    if describe(model).score_cap or any(getattr(model.cfg, name, None) for name in ("use_qk_norm", "clip_qkv")):
+        return "this model caps its scores, or norms or clamps its queries and keys"
+    return _problem(model)
 
 
 def _problem(model: TraceModel) -> str:

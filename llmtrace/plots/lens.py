@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from llmtrace.influence import LensScores
+from llmtrace.influence.stages import stage_label
 from llmtrace.plots.style import MUTED, POSITIVE, array, colour_bar, colours, dress, gaps, source, ticks
 from llmtrace.plots.text import escaped, number, token_text
 
@@ -22,7 +23,7 @@ def plot_lens(scores: LensScores) -> go.Figure:
     drawn = make_subplots(1, 2, column_widths=[0.3, 0.7], shared_yaxes=True, horizontal_spacing=0.03)
     low, high = np.quantile(values, [0.25, 0.75], axis=1)
     mean = values.mean(1)
-    names = [escaped(_stage(stage)) for stage in scores.stages]
+    names = [escaped(stage_label(stage)) for stage in scores.stages]
     drawn.add_scatter(
         x=mean, y=np.arange(stages), mode="lines+markers", line={"color": POSITIVE}, row=1, col=1, showlegend=False,
         error_x={"array": high - mean, "arrayminus": mean - low, "thickness": 1, "width": 3, "color": MUTED},
@@ -53,8 +54,3 @@ def plot_lens(scores: LensScores) -> go.Figure:
     drawn.update_xaxes(title=escaped(f"mean {scores.metric}"), zeroline=True, row=1, col=1)
     drawn.update_xaxes(**ticks([str(p) for p in range(prompts)], room=600, least=20), title="prompt", row=1, col=2)
     return drawn
-
-
-def _stage(stage: str) -> str:
-    layer, _, kind = stage.partition("_")
-    return f"{kind} {layer}" if kind else stage

@@ -10,7 +10,18 @@ import plotly.graph_objects as go
 
 from llmtrace.circuits import Circuit, CircuitReport, Completeness, EdgeScores, FaithfulnessCurve, Minimality
 from llmtrace.errors import InputError, did_you_mean
-from llmtrace.influence import LensScores, NodeScores, SourceScores, TokenInfluence
+from llmtrace.influence import (
+    Composition,
+    HeadTable,
+    LensScores,
+    NeuronReading,
+    NeuronStatistics,
+    NodeScores,
+    SourceScores,
+    StreamScores,
+    TokenInfluence,
+    TokenLens,
+)
 from llmtrace.interventions import Effects
 from llmtrace.plots.attention import plot_attention
 from llmtrace.plots.circuit import plot_circuit
@@ -18,10 +29,13 @@ from llmtrace.plots.circuit_report import plot_circuit_report
 from llmtrace.plots.curves import plot_faithfulness_curve
 from llmtrace.plots.edges import plot_edge_scores
 from llmtrace.plots.effects import plot_effects
+from llmtrace.plots.heads import plot_composition, plot_heads
 from llmtrace.plots.knockouts import plot_completeness, plot_minimality
 from llmtrace.plots.lens import plot_lens
+from llmtrace.plots.neurons import plot_neuron_reading, plot_neuron_statistics
 from llmtrace.plots.node_scores import plot_node_scores
 from llmtrace.plots.prompt_table import plot_prompts
+from llmtrace.plots.stream import plot_stream, plot_token_lens
 from llmtrace.plots.tokens import plot_source_scores, plot_token_influence
 from llmtrace.plots.validation import plot_validation
 from llmtrace.prompts import PromptSet
@@ -35,6 +49,12 @@ NOUNS: dict[type, Callable[..., go.Figure]] = {
     SourceScores: plot_source_scores,
     TokenInfluence: plot_token_influence,
     LensScores: plot_lens,
+    TokenLens: plot_token_lens,
+    StreamScores: plot_stream,
+    HeadTable: plot_heads,
+    Composition: plot_composition,
+    NeuronStatistics: plot_neuron_statistics,
+    NeuronReading: plot_neuron_reading,
     Effects: plot_effects,
     EdgeScores: plot_edge_scores,
     Circuit: plot_circuit,

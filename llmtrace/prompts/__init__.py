@@ -9,6 +9,7 @@ from llmtrace.prompts.ioi_corruptions import CORRUPTIONS
 from llmtrace.prompts.ioi_words import TEMPLATES
 from llmtrace.prompts.pairs import from_jsonl, from_pairs
 from llmtrace.prompts.prompt_set import PromptSet
+from llmtrace.prompts.repeated import RepeatedTokens, repeated_tokens
 from llmtrace.prompts.texts import as_prompts, from_texts
 
 MAKERS = Table(
@@ -23,6 +24,6 @@ MAKERS = Table(
 )
 
 __all__ = [
-    "CORRUPTIONS", "MAKERS", "TEMPLATES", "PromptSet", "as_prompts", "from_jsonl", "from_pairs", "from_texts",
-    "greater_than", "induction", "ioi", "metric_of",
+    "CORRUPTIONS", "MAKERS", "TEMPLATES", "PromptSet", "RepeatedTokens", "as_prompts", "from_jsonl", "from_pairs",
+    "from_texts", "greater_than", "induction", "ioi", "metric_of", "repeated_tokens",
 ]  # fmt: skip

@@ -1,0 +1,111 @@
+"""Copying: does a head that reads a token raise that same token? From the weights alone.
+
+    copying       sum Re(lambda) / sum |lambda| of the OV circuit's eigenvalues: 1 copies, -1 suppresses
+    copying_top   share of tokens that are among the k which reading them raises most
+    suppressing   share of tokens that are among the k which reading them lowers most
+
+Sources: Elhage et al. 2021 (eigenvalues, of all tokens, from the embedding alone); Wang et al. 2022 (top k = 5, of
+names there, here of `tokens` or of n drawn ones, through the first MLP where there is one).
+Cost: no pass; d_vocab d_model^2 once, then per head d_head x d_head eigenvalues and n x d_vocab x d_head products.
+Known failure: a head that copies what it reads need not read anything worth copying (`head_behaviour`, `name_movers`);
+a head that writes nothing to the logits scores 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from einops import einsum
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from llmtrace.errors import InputError
+from llmtrace.influence.head_circuits import shared_by
+from llmtrace.influence.head_table import HeadTable
+from llmtrace.influence.vocabulary import readout, token_vectors, without_bias
+from llmtrace.models import (
+    AttentionWeights,
+    Norm,
+    TraceModel,
+    attention_weights,
+    describe,
+    provenance,
+    require_additive,
+)
+from llmtrace.progress import track
+
+COLUMNS = ("copying", "copying_top", "suppressing")
+
+
+@torch.no_grad()
+def copying_scores(
+    model: TraceModel, *, tokens: Sequence[int] | None = None, k: int = 5, n: int = 256, seed: int = 0
+) -> HeadTable:
+    """Both forms for every head. `tokens`: of which the top-k form is taken (default: `n` drawn ones).
+
+    Raises UnsupportedError for norms after the blocks, where no matrix says what a head writes.
+    """
+    arch = describe(model)
+    require_additive(model, "A copying score")
+    size = model.W_E.shape[0]
+    chosen = _chosen(tokens, n, size, seed)
+    if not 1 <= k < size:
+        raise InputError(f"Expected k from 1 to {size - 1}, got {k}; it counts the tokens that are raised most.")
+    seen = readout(model)
+    read = token_vectors(model, chosen, through_mlp0=not arch.attn_only)
+    cross = _embedding_to_readout(model, seen)
+    rows: list[Tensor] = []
+    for layer in track(range(arch.n_layers), "copying scores"):
+        w = attention_weights(model, layer)
+        seen_by_layer = cross if w.norm.weight is None else cross * w.norm.weight
+        eigen = [eigenvalue_copying(core) for core in _cores(w, seen_by_layer, arch.group)]
+        written = [
+            (without_bias(w.norm, read) @ w.W_V[head // arch.group]) @ (w.W_O[head] @ seen.T)
+            for head in range(arch.n_heads)
+        ]  # fmt: skip
+        best = [among_top(logits, chosen, k).double().mean().item() for logits in written]
+        worst = [among_top(-logits, chosen, k).double().mean().item() for logits in written]
+        rows.append(torch.tensor(list(zip(eigen, best, worst, strict=True)), dtype=torch.float64))
+    return HeadTable(
+        arch.heads, COLUMNS, torch.cat(rows), "copying_scores", provenance(model).as_dict(),
+        {"k": k, "tokens": len(chosen), "token_seed": None if tokens is not None else seed},
+    )  # fmt: skip
+
+
+def eigenvalue_copying(core: Float[Tensor, "d_head d_head2"]) -> float:
+    """sum Re(lambda) / sum |lambda|, 0 where the head writes nothing."""
+    found = torch.linalg.eigvals(core.double().cpu())
+    size = found.abs().sum()
+    return (found.real.sum() / size).item() if size > 0 else 0.0
+
+
+def among_top(logits: Float[Tensor, "n d_vocab"], tokens: Int[Tensor, " n"], k: int) -> Bool[Tensor, " n"]:
+    """Whether each row's own token is among its k largest; a tie with others that are no smaller does not count."""
+    own = logits.gather(1, tokens.to(logits.device)[:, None])
+    return (logits >= own).sum(1) <= k
+
+
+def _embedding_to_readout(model: TraceModel, seen: Float[Tensor, "d_vocab d_model"]) -> Float[Tensor, "out d_model"]:
+    """sum over tokens of u_t n(e_t), all that the eigenvalues need of the vocabulary; the norm's weight comes later."""
+    arch = describe(model)
+    bare = Norm(arch.norm, None, None, attention_weights(model, 0).norm.eps)
+    return seen.T @ without_bias(bare, token_vectors(model))[: len(seen)]
+
+
+def _cores(
+    w: AttentionWeights, cross: Float[Tensor, "out d_model"], group: int
+) -> Float[Tensor, "head d_head d_head2"]:
+    """W_O U^T E W_V of each head: the OV circuit's eigenvalues in d_head x d_head."""
+    read = einsum(cross, w.W_V, "out d_model, kv_head d_model d_head -> kv_head out d_head")
+    return einsum(w.W_O, shared_by(read, group), "head d_head out, head out d_head2 -> head d_head d_head2")
+
+
+def _chosen(tokens: Sequence[int] | None, n: int, size: int, seed: int) -> Int[Tensor, " n"]:
+    if tokens is None:
+        if n < 1:
+            raise InputError(f"Expected at least one token, got n={n}; say how many are drawn.")
+        return torch.randperm(size, generator=torch.Generator().manual_seed(seed))[:n].sort().values
+    if not tokens or not all(isinstance(t, int) and 0 <= t < size for t in tokens):
+        raise InputError(f"Expected token numbers from 0 to {size - 1}, got {list(tokens)[:5]}; leave tokens out.")
+    return torch.tensor(list(tokens))
