@@ -85,6 +85,52 @@ def lens(lt: Any) -> Any:
     )  # fmt: skip
 
 
+def token_lens(lt: Any, *, places: int = 3) -> Any:
+    return lt.TokenLens(
+        stages=("0_pre", "0_mid", "final"), probability=torch.rand(3, 2, places, 2),
+        rank=torch.randint(1, 50, (3, 2, places, 2)), top_tokens=(((HOSTILE[0],) * places,) * 2,) * 3,
+        top_probability=torch.rand(3, 2, places), tokens=((" a", HOSTILE[1]),) * 2,
+        positions=torch.arange(places).expand(2, -1), labels=((HOSTILE[2],) * places,) * 2, provenance=PROVENANCE,
+    )  # fmt: skip
+
+
+def stream(lt: Any) -> Any:
+    return lt.StreamScores(
+        stages=("0_pre", "0_mid", "final"), added_by=("embedding", "attention 0", "MLP 0"), norm=torch.rand(3, 4),
+        step=torch.rand(3, 4), cosine=torch.rand(3, 4), share=torch.randn(3, 4), direct=torch.randn(3, 4),
+        metric="logit_diff", position=HOSTILE[0], provenance=PROVENANCE,
+    )  # fmt: skip
+
+
+def head_table(lt: Any) -> Any:
+    heads = tuple(lt.Head(layer, h) for layer in range(2) for h in range(3))
+    return lt.HeadTable(
+        heads, ("induction", "copying"), torch.rand(6, 2) - torch.tensor([0.0, 0.5]), "head_scores", PROVENANCE,
+        {"prompts": HOSTILE[0], "n_prompts": 4}, {"name_mover": "no"},
+    )  # fmt: skip
+
+
+def composed(lt: Any) -> Any:
+    heads = tuple(lt.Head(layer, h) for layer in range(2) for h in range(2))
+    values = torch.full((3, 4, 4), float("nan"))
+    values[:, :2, 2:] = torch.rand(3, 2, 2)
+    return lt.Composition(heads, ("q", "k", "v"), values, values / 2, 0.25, PROVENANCE)
+
+
+def neuron_statistics(lt: Any) -> Any:
+    values = torch.rand(2, 5)
+    return lt.NeuronStatistics(
+        layers=(0, 1), mean=values, std=values, min=values, max=values, share_active=values, kurtosis=values,
+        highest=torch.rand(2, 5, 2), where=torch.tensor([[1, 3], [0, 2]]).expand(2, 5, 2, 2), labels=(HOSTILE,) * 2,
+        lengths=torch.tensor([8, 8]), n_tokens=14, provenance=PROVENANCE, options={"prompts": HOSTILE[0]},
+    )  # fmt: skip
+
+
+def neuron_reading(lt: Any) -> Any:
+    some = tuple((text, 1.0 - i) for i, text in enumerate(HOSTILE))
+    return lt.NeuronReading((lt.Neuron(1, 3),), ("key", "value"), ((some, some),), ((some, some),), PROVENANCE)
+
+
 def graph(lt: Any, *, kv_heads: int = 4) -> Any:
     return lt.Graph(n_layers=2, n_heads=4, n_kv_heads=kv_heads, parallel=False, attn_only=False)
 
@@ -167,6 +213,12 @@ NOUNS: dict[str, Callable[[Any], Any]] = {
     "SourceScores": source_scores,
     "TokenInfluence": lambda lt: token_influence(lt, HOSTILE),
     "LensScores": lens,
+    "TokenLens": token_lens,
+    "StreamScores": stream,
+    "HeadTable": head_table,
+    "Composition": composed,
+    "NeuronStatistics": neuron_statistics,
+    "NeuronReading": neuron_reading,
     "Effects": effects,
     "EdgeScores": edge_scores,
     "Circuit": circuit,
@@ -396,6 +448,50 @@ def test_the_lens_shows_every_stage_prompt_and_token(lt: Any) -> None:
     assert list(kind(figure, "scatter")[0].x) == pytest.approx(scores.values.mean(1).tolist())
     assert kind(figure, "heatmap")[0].text[2][3] == "·a"
     assert figure.layout.yaxis.ticktext == ("pre 0", "mid 0", "final")
+
+
+def test_tokens_through_the_stages_are_lines_at_one_place_and_a_map_at_several(lt: Any) -> None:
+    one, several = token_lens(lt, places=1), token_lens(lt)
+    lines = kind(figure := lt.plot(one, prompt=1), "scatter")
+    assert list(lines[2].x) == pytest.approx(one.probability[:, 1, 0, 1].tolist())
+    assert list(lines[3].x) == pytest.approx(one.rank[:, 1, 0, 1].double().log10().tolist())
+    assert figure.layout.yaxis.ticktext == ("pre 0", "mid 0", "final")
+    (drawn,) = kind(lt.plot(several, prompt=1, token=1), "heatmap")
+    assert (drawn.z == several.probability[:, 1, :, 1].double().numpy()).all()
+    with pytest.raises(lt.LLMTraceError, match="Expected a chosen token from 0 to 1, got 2"):
+        lt.plot(several, token=2)
+
+
+def test_every_measure_of_the_stream_is_drawn(lt: Any) -> None:
+    scores = stream(lt)
+    panels = kind(lt.plot(scores), "scatter")
+    for panel, measure in zip(panels, ("norm", "step", "cosine", "share", "direct"), strict=True):
+        assert list(panel.x) == pytest.approx(scores.of(measure).mean(1).tolist())
+
+
+def test_heads_have_a_map_for_each_score(lt: Any) -> None:
+    table = head_table(lt)
+    first, second = kind(lt.plot(table), "heatmap")
+    assert first.z[1, 2] == pytest.approx(table.of(lt.Head(1, 2))["induction"]) and first.zmax == 1
+    assert second.z[0, 1] == pytest.approx(table.of(lt.Head(0, 1))["copying"]) and second.zmid == 0
+    assert len(kind(lt.plot(table, scores="copying"), "heatmap")) == 1
+    with pytest.raises(lt.LLMTraceError, match=r"'name_mover'\. It was left out: no"):
+        lt.plot(table, scores="name_mover")
+
+
+def test_composition_is_senders_against_receivers(lt: Any) -> None:
+    found = composed(lt)
+    drawn = kind(figure := lt.plot(found), "heatmap")
+    assert [np.nan_to_num(panel.z).tolist() for panel in drawn] == found.values.nan_to_num().double().tolist()
+    assert figure.layout.xaxis.ticktext == ("0.0", "0.1", "1.0", "1.1")
+
+
+def test_neurons_are_drawn_by_a_statistic_and_by_their_tokens(lt: Any) -> None:
+    found, reading = neuron_statistics(lt), neuron_reading(lt)
+    (bars,) = kind(lt.plot(found, by="max", top=3), "bar")
+    assert list(bars.x) == pytest.approx([value for _, value in found.top("max", 3)])
+    key, value = kind(lt.plot(reading), "bar")
+    assert len(key.x) == len(value.x) == 2 * len(HOSTILE)
 
 
 def test_edges_are_the_largest_with_their_interval(lt: Any) -> None:

@@ -80,7 +80,7 @@ def plot_composition(found: Composition, *, slots: str | Sequence[str] | None = 
         aligned = array(found.alignment[found.slots.index(slot)])
         hover = [
             [
-                f"{s} -> {r}, {escaped(slot)}<br>{number(z[i, j])} ({aligned[i, j]:.0%} of what could be)"
+                f"{s} → {r}, {escaped(slot)}<br>{number(z[i, j])} ({aligned[i, j]:.0%} of what could be)"
                 for j, r in enumerate(labels)
             ]
             for i, s in enumerate(labels)

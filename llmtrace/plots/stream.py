@@ -6,6 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from llmtrace.errors import InputError
 from llmtrace.influence import StreamScores, TokenLens
 from llmtrace.influence.residual_stream import MEASURES
 from llmtrace.influence.stages import stage_label
@@ -90,8 +91,6 @@ def _map(lens: TokenLens, prompt: int, at: list[tuple[int, int]], token: int) ->
 
 
 def require_token(token: int, tokens: int) -> None:
-    from llmtrace.errors import InputError
-
     if not 0 <= token < tokens:
         raise InputError(f"Expected a chosen token from 0 to {tokens - 1}, got {token}.")
 
@@ -125,6 +124,7 @@ def plot_stream(scores: StreamScores) -> go.Figure:
             hoverinfo="text",
         )  # fmt: skip
     facts = [*source(scores.provenance, scores.norm.shape[1]), f"at {scores.position}", "bars: quartiles over prompts"]
+    facts += [] if scores.metric is None else [f"direct effect on {scores.metric}"]
     dress(drawn, "The residual stream, stage by stage", facts, height=max(260, rows + 90))
     drawn.update_annotations(font_size=12)
     drawn.update_yaxes(**ticks(names, room=rows))
