@@ -51,12 +51,14 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; te
     )
     from llmtrace.influence import (
         Composition as Composition,
+        GenerationInfluence as GenerationInfluence,
         HeadTable as HeadTable,
         LensScores as LensScores,
         NeuronReading as NeuronReading,
         NeuronStatistics as NeuronStatistics,
         NodeScores as NodeScores,
         SourceScores as SourceScores,
+        SpanInfluence as SpanInfluence,
         StreamScores as StreamScores,
         TokenInfluence as TokenInfluence,
         TokenLens as TokenLens,
@@ -65,6 +67,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; te
         composition as composition,
         copying_scores as copying_scores,
         direct_logit_attribution as direct_logit_attribution,
+        generation as generation,
         head_behaviour as head_behaviour,
         head_scores as head_scores,
         input_x_gradient as input_x_gradient,
@@ -120,7 +123,10 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; te
     )
     from llmtrace.plots import plot as plot
     from llmtrace.prompts import (
+        Chat as Chat,
         PromptSet as PromptSet,
+        Spans as Spans,
+        chat as chat,
         from_jsonl as from_jsonl,
         from_pairs as from_pairs,
         from_texts as from_texts,
@@ -141,15 +147,19 @@ _ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "models": ("TraceModel", "describe", "load", "provenance"),
     "metrics": ("Metric",),
-    "prompts": ("PromptSet", "from_jsonl", "from_pairs", "from_texts", "greater_than", "induction", "ioi"),
+    "prompts": (
+        "Chat", "PromptSet", "Spans", "chat", "from_jsonl", "from_pairs", "from_texts", "greater_than", "induction",
+        "ioi",
+    ),
     "signals": ("Trace", "capture", "load_trace"),
     "influence": (
-        "Composition", "HeadTable", "LensScores", "NeuronReading", "NeuronStatistics", "NodeScores", "SourceScores",
-        "StreamScores", "TokenInfluence", "TokenLens", "alti", "alti_logit", "composition", "copying_scores",
-        "direct_logit_attribution", "head_behaviour", "head_scores", "input_x_gradient", "integrated_gradients",
-        "logit_lens", "name_movers", "neuron_attribution", "neuron_statistics", "occlusion", "ov_circuit",
-        "qk_circuit", "raw_attention", "read_neurons", "residual_stream", "rollout", "source_token_attribution",
-        "token_attribution", "token_lens", "value_weighted_norms",
+        "Composition", "GenerationInfluence", "HeadTable", "LensScores", "NeuronReading", "NeuronStatistics",
+        "NodeScores", "SourceScores", "SpanInfluence", "StreamScores", "TokenInfluence", "TokenLens", "alti",
+        "alti_logit", "composition", "copying_scores", "direct_logit_attribution", "generation", "head_behaviour",
+        "head_scores", "input_x_gradient", "integrated_gradients", "logit_lens", "name_movers", "neuron_attribution",
+        "neuron_statistics", "occlusion", "ov_circuit", "qk_circuit", "raw_attention", "read_neurons",
+        "residual_stream", "rollout", "source_token_attribution", "token_attribution", "token_lens",
+        "value_weighted_norms",
     ),
     "interventions": (
         "Effects", "ablate", "causal_trace", "knock_out", "patch", "patch_paths", "patch_sweep", "path_patch",

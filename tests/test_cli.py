@@ -24,6 +24,8 @@ from llmtrace.cli.models import EMBEDDED
 from llmtrace.cli.prompts import Asked
 from llmtrace.cli.run import RESULT
 from llmtrace.errors import Cancelled, InputError
+from llmtrace.influence.integrated_gradients import PATHS_FROM
+from llmtrace.influence.occlusion import BY
 
 Result = Any  # typer keeps the class of its runner's results to itself
 COMMANDS = ("demo", "models", "trace", "influence", "patch", "ablate", "paths", "discover", "evaluate", "compare",
@@ -87,6 +89,7 @@ def test_the_names_in_help_texts_are_those_of_the_tables() -> None:
     assert list(options.DISCOVERY) == list(circuits.METHODS)
     assert set(options.SELECTIONS) == set(circuits.SELECTIONS)
     assert options.RULES == models.RULES
+    assert options.PATHS_FROM == PATHS_FROM and options.OCCLUDED_BY == BY
     assert (*options.MODES, "value") == interventions.ablation.MODES
     assert options.OVERS == interventions.ablation.OVERS
     assert options.CONVENTIONS == interventions.path_patching.CONVENTIONS

@@ -9,6 +9,8 @@ import typer
 
 from llmtrace.cli.options import (
     METHODS,
+    OCCLUDED_BY,
+    PATHS_FROM,
     UNITS,
     Corruption,
     Device,
@@ -54,6 +56,23 @@ def influence(
     heads: Annotated[
         str | None, typer.Option("--heads", metavar="HEADS", help="For source_token_attribution: such as 9.6,9.9.")
     ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option("--baseline", metavar=one_of(PATHS_FROM), help="For integrated_gradients.  [default: mean]"),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", metavar="K", help="For integrated_gradients.  [default: 16]")
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by", metavar=one_of(OCCLUDED_BY), help="For occlusion: what replaces a token.  [default: mean]"
+        ),
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option("--memory", metavar="SIZE", help="For occlusion and gradients: beside the weights, such as 2GB."),
+    ] = None,
     top: Top = 10,
     prompt: Texts = None,
     prompts: File = None,
@@ -73,7 +92,7 @@ def influence(
     """
     taken = {
         "metric": metric, "layer": layer, "head": head, "layers": numbers("--layers", layers),
-        "heads": nodes("--heads", heads),
+        "heads": nodes("--heads", heads), "baseline": baseline, "steps": steps, "by": by, "memory": memory,
     }  # fmt: skip
     given: dict[str, Any] = {name: value for name, value in taken.items() if value is not None}
     asked = Asked(task, n, corruption, prompts, tuple(prompt or ()), seed)
@@ -81,7 +100,7 @@ def influence(
     run = Run("influence", model, json, out, overwrite, device, dtype, asked, options)
 
     from llmtrace import influence as room
-    from llmtrace.cli.score_tables import gap_of, refuse_strangers, rows_of, table_of
+    from llmtrace.cli.score_tables import gap_of, refuse_strangers, rows_of, sums_to, table_of
 
     row = room.METHODS[method]
     refuse_strangers(method, list(inspect.signature(row.function).parameters), list(given), list(taken))
@@ -98,8 +117,7 @@ def influence(
         screen.say(f"{says}\n")
         screen.table(*table)
         if (gap := gap_of(scores)) is not None:
-            total = scores.total.mean().item()
-            screen.say(f"\nAll nodes and biases add up to the metric, {total:.2f} (largest miss {gap:.0e}).")
+            screen.say(f"\n{sums_to(scores)} (largest miss {gap:.0e}).")
         return _next(run, scores)
 
     run.finish(

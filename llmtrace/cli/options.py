@@ -32,6 +32,8 @@ KINDS = (
     "resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z", "q", "pattern", "scores", "k", "v", "mlp_pre",
     "mlp_post",
 )  # fmt: skip
+PATHS_FROM = ("mean", "zero", "corrupted")
+OCCLUDED_BY = ("mean", "zero", "corrupted", "pad", "attention")
 SPLITS = ("position", "head", "head and position", "layer", "query and key")
 RULES = ("standard", "relp", "gim")
 ABLATIONS = ("resample", "zero", "mean")

@@ -64,18 +64,36 @@ def _sources(scores: SourceScores, top: int) -> tuple[str, Table]:
 
 
 def _tokens(scores: TokenInfluence, top: int, target: int) -> tuple[str, Table]:
-    row = scores.values[0, target, : target + 1]
-    where = row.argsort(descending=True, stable=True)[:top].tolist()
-    rows = [[position, repr(scores.labels[0][position]), decimals(row[position].item(), 3)] for position in where]
-    unit = "shares that sum to 1" if scores.rows_sum_to_one else "norms in units of the residual stream"
-    says = f"First prompt: what its last token, {scores.labels[0][target]!r}, takes from each token ({unit})."
+    """The row of the last token, or of the last target where there are some only. Signed scores: largest first, by
+    magnitude."""
+    at, values = dict(scores.rows(0)), scores.labels[0]
+    target = target if target in at else max(at)
+    row = scores.values.new_tensor(at[target])
+    where = row.abs().argsort(descending=True, stable=True)[:top].tolist()
+    rows = [[position, repr(values[position]), decimals(row[position].item(), 3)] for position in where]
+    if scores.rows_sum_to_one:
+        unit = "shares that sum to 1"
+    elif scores.metric:
+        unit = f"in units of {scores.metric}; positive raises it"
+    else:
+        unit = "norms in units of the residual stream"
+    says = f"First prompt: what its last token, {values[target]!r}, takes from each token ({unit})."
     return says, (["position", "token", "value"], rows)
 
 
 def gap_of(scores: Scores) -> float | None:
     """How far the scores are from their sum law on the worst prompt, where the method has one."""
-    gap = scores.gap if isinstance(scores, NodeScores) else None
+    gap = scores.gap if isinstance(scores, NodeScores | TokenInfluence) else None
     return None if gap is None else gap.abs().max().item()
+
+
+def sums_to(scores: NodeScores | TokenInfluence) -> str:
+    """What a method that is complete adds up to."""
+    assert scores.total is not None
+    total = f"{scores.total.mean().item():.2f}"
+    if isinstance(scores, NodeScores):
+        return f"All nodes and biases add up to the metric, {total}"
+    return f"All tokens together should give {total}"
 
 
 def refuse_strangers(method: str, takes: Sequence[str], given: Sequence[str], known: Sequence[str]) -> None:

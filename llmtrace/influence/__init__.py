@@ -5,6 +5,7 @@ from llmtrace.influence.alti_logit import alti_logit
 from llmtrace.influence.composition import Composition, composition
 from llmtrace.influence.copying import copying_scores
 from llmtrace.influence.dla import direct_logit_attribution, neuron_attribution, source_token_attribution
+from llmtrace.influence.generation import GenerationInfluence, generation
 from llmtrace.influence.head_circuits import ov_circuit, qk_circuit
 from llmtrace.influence.head_detectors import DETECTORS, head_behaviour
 from llmtrace.influence.head_scores import head_scores
@@ -21,44 +22,18 @@ from llmtrace.influence.raw_attention import raw_attention
 from llmtrace.influence.residual_stream import StreamScores, residual_stream
 from llmtrace.influence.rollout import rollout
 from llmtrace.influence.scores import LensScores, NodeScores, SourceScores, TokenInfluence
+from llmtrace.influence.span_influence import SpanInfluence
+from llmtrace.influence.table import METHODS
 from llmtrace.influence.token_attribution import token_attribution
 from llmtrace.influence.token_lens import TokenLens, token_lens
 from llmtrace.influence.value_norms import token_writes, value_weighted_norms
-from llmtrace.methods import Method, Table
-
-METHODS = Table(
-    "influence method",
-    Method("direct_logit_attribution", direct_logit_attribution, "what each node adds to the logits directly",
-           "Elhage et al. 2021", "1 F", ("correct", "wrong")),
-    Method("neuron_attribution", neuron_attribution, "the same for every neuron", "Geva et al. 2022", "1 F",
-           ("correct", "wrong")),
-    Method("source_token_attribution", source_token_attribution, "a head's direct effect by attended token",
-           "Wang et al. 2022", "1 F", ("correct", "wrong")),
-    Method("logit_lens", logit_lens, "what each layer would predict", "nostalgebraist 2020", "1 F"),
-    Method("raw_attention", raw_attention, "where heads look", "", "1 F"),
-    Method("rollout", rollout, "attention multiplied through the layers", "Abnar & Zuidema 2020", "1 F"),
-    Method("value_weighted_norms", value_weighted_norms, "how much attention moves from token to token",
-           "Kobayashi et al. 2021", "1 F"),
-    Method("alti", alti, "share of each position that comes from each token, layer after layer",
-           "Ferrando et al. 2022", "1 F"),
-    Method("alti_logit", alti_logit, "each layer's push on the answer, followed back to the tokens",
-           "Ferrando et al. 2023", "1 F", ("correct", "wrong")),
-    Method("token_attribution", token_attribution, "what each attended token adds to the answer directly",
-           "Elhage et al. 2021", "1 F", ("correct", "wrong")),
-    Method("input_x_gradient", input_x_gradient, "the slope of the answer along each token's own vector",
-           "Shrikumar et al. 2017", "1 F + 1 W", ("correct", "wrong", "gradient")),
-    Method("integrated_gradients", integrated_gradients, "that slope on the whole way from no token to the token",
-           "Sundararajan et al. 2017", "1 F + K (F + W)", ("correct", "wrong", "gradient")),
-    Method("occlusion", occlusion, "what the answer loses without each token", "Li et al. 2016",
-           "1 F + half an F per token", ("correct", "wrong", "oracle")),
-)  # fmt: skip
 
 __all__ = [
-    "DETECTORS", "METHODS", "Composition", "HeadTable", "LensScores", "LowRank", "NeuronReading",
-    "NeuronStatistics", "NodeScores", "SourceScores", "StreamScores", "TokenInfluence", "TokenLens", "alti",
-    "alti_logit", "composition", "copying_scores", "direct_logit_attribution", "head_behaviour", "head_scores",
-    "input_x_gradient", "integrated_gradients", "logit_lens", "name_movers", "neuron_attribution",
-    "neuron_statistics", "occlusion", "ov_circuit", "qk_circuit", "raw_attention", "read_neurons",
-    "residual_stream", "rollout", "source_token_attribution", "token_attribution", "token_lens", "token_writes",
-    "value_weighted_norms",
+    "DETECTORS", "METHODS", "Composition", "GenerationInfluence", "HeadTable", "LensScores", "LowRank",
+    "NeuronReading", "NeuronStatistics", "NodeScores", "SourceScores", "SpanInfluence", "StreamScores",
+    "TokenInfluence", "TokenLens", "alti", "alti_logit", "composition", "copying_scores", "direct_logit_attribution",
+    "generation", "head_behaviour", "head_scores", "input_x_gradient", "integrated_gradients", "logit_lens",
+    "name_movers", "neuron_attribution", "neuron_statistics", "occlusion", "ov_circuit", "qk_circuit", "raw_attention",
+    "read_neurons", "residual_stream", "rollout", "source_token_attribution", "token_attribution", "token_lens",
+    "token_writes", "value_weighted_norms",
 ]  # fmt: skip

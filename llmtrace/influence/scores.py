@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from llmtrace.influence.span_influence import SpanInfluence, mean_by_span, require_rows, sum_by_span
 from llmtrace.nodes import Bias, Node, place_of
+from llmtrace.prompts.spans import Spans
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,6 +146,31 @@ class TokenInfluence:
             for source, value in enumerate(by_source)
         ]
         return pd.DataFrame(rows, columns=["prompt", "target", "target_token", "source", "source_token", "value"])
+
+    def by_span(self, spans: Spans, *, rows: str = "tokens") -> SpanInfluence:
+        """What each target takes from each span. Raises MismatchError for spans of other prompts.
+
+        rows   "tokens": a row for each target token; "spans": the mean over the target tokens of each span
+        """
+        require_rows(rows)
+        batch, _, width = self.values.shape
+        spans.require_fit(batch, width)
+        values, total = sum_by_span(self.values, spans), self.total
+        at = torch.arange(width).expand(batch, -1) if self.targets is None else self.targets
+        pairs = zip(self.labels, at.tolist(), strict=True)
+        names = tuple(tuple(f"{labels[t]} ({t})" for t in row) for labels, row in pairs)
+        real = spans.of.gather(1, at.to(spans.of.device)) >= 0
+        if rows == "spans":
+            values = mean_by_span(values, at, spans)
+            total = None if total is None else mean_by_span(total, at, spans)
+            names = (spans.names,) * batch
+        else:
+            values = values.masked_fill(~real.to(values.device)[..., None], torch.nan)
+        return SpanInfluence(
+            values=values, rows=names, names=spans.names, sizes=spans.sizes, method=self.method, metric=self.metric,
+            rows_sum_to_one=self.rows_sum_to_one, provenance=self.provenance, total=total,
+            options={**self.options, "rows": rows},
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         where = "all layers" if self.layer is None else f"layer {self.layer}"

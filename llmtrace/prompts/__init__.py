@@ -2,6 +2,7 @@
 
 from llmtrace.methods import Method, Table
 from llmtrace.prompts.bind import metric_of
+from llmtrace.prompts.chat import Chat, chat
 from llmtrace.prompts.greater_than import greater_than
 from llmtrace.prompts.induction import induction
 from llmtrace.prompts.ioi import ioi
@@ -10,6 +11,7 @@ from llmtrace.prompts.ioi_words import TEMPLATES
 from llmtrace.prompts.pairs import from_jsonl, from_pairs
 from llmtrace.prompts.prompt_set import PromptSet
 from llmtrace.prompts.repeated import RepeatedTokens, repeated_tokens
+from llmtrace.prompts.spans import Spans
 from llmtrace.prompts.texts import as_prompts, from_texts
 
 MAKERS = Table(
@@ -24,6 +26,6 @@ MAKERS = Table(
 )
 
 __all__ = [
-    "CORRUPTIONS", "MAKERS", "TEMPLATES", "PromptSet", "RepeatedTokens", "as_prompts", "from_jsonl", "from_pairs",
-    "from_texts", "greater_than", "induction", "ioi", "metric_of", "repeated_tokens",
+    "CORRUPTIONS", "MAKERS", "TEMPLATES", "Chat", "PromptSet", "RepeatedTokens", "Spans", "as_prompts", "chat",
+    "from_jsonl", "from_pairs", "from_texts", "greater_than", "induction", "ioi", "metric_of", "repeated_tokens",
 ]  # fmt: skip

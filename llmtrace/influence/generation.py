@@ -1,0 +1,272 @@
+"""Generation: what each generated token takes from the prompt and from the tokens generated before it.
+
+    row t = influence of every earlier token on   logit(chosen_t) - logit(runner-up_t)   where token t was predicted
+
+The text is decoded greedily with kept keys and values; then prompt and answer go through once more, whole, and the
+method explains all generated tokens in that one run: a causal model computes every position in it. Cost beside
+decoding: direct attribution and attention-like methods 1 F; input x gradient 1 F and a backward pass per new token over
+one graph; integrated gradients K times that; occlusion half an F per token, for all new tokens together. Another method
+of the table that explains a metric is run on a stack of prefixes, one per new token.
+Contrast: `against="runner-up"` asks why this token and not the second best, which is sharper than its log-probability
+(`against=None`); any word may be given.
+Known failure: that of the method; and a token that is copied from an earlier generated token shows that one, not the
+place in the prompt behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from llmtrace.errors import InputError, UnsupportedError
+from llmtrace.influence.input_x_gradient import read_gradients
+from llmtrace.influence.integrated_gradients import read_paths
+from llmtrace.influence.occlusion import occluded
+from llmtrace.influence.readings import Readings
+from llmtrace.influence.scores import TokenInfluence
+from llmtrace.influence.span_influence import SpanInfluence
+from llmtrace.influence.table import METHODS
+from llmtrace.influence.token_attribution import attributed
+from llmtrace.methods import Method
+from llmtrace.metrics import Metric, log_probability, logit_diff
+from llmtrace.models import TraceModel, final_residual, greedy, provenance, token_labels, unembed
+from llmtrace.prompts import Chat, PromptSet, as_prompts
+from llmtrace.prompts.spans import Spans
+from llmtrace.prompts.tokens import TokenReader
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GENERATED, RUNNER_UP, PROMPT = "generated", "runner-up", "prompt"
+Read = tuple[Float[Tensor, "reading source"], Float[Tensor, " reading"] | None]
+
+
+@dataclass(frozen=True, eq=False)
+class GenerationInfluence:
+    """Row t of `influence` explains token `chosen[t]`; its target is the position before, where it was predicted.
+
+    probability   of each chosen token
+    against       what it was compared with; empty where with nothing
+    spans         of the prompt, and "generated"
+    text          what was generated, as a whole
+    """
+
+    influence: TokenInfluence
+    chosen: tuple[str, ...]
+    tokens: Int[Tensor, " target"]
+    probability: Float[Tensor, " target"]
+    against: tuple[str, ...]
+    spans: Spans
+    text: str
+
+    @property
+    def values(self) -> Float[Tensor, "target source"]:
+        return self.influence.values[0]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Prompt and generated tokens, but for the last, which nothing follows."""
+        return self.influence.labels[0]
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        return self.influence.provenance
+
+    @property
+    def method(self) -> str:
+        return self.influence.method
+
+    @property
+    def metric(self) -> str | None:
+        return self.influence.metric
+
+    def by_span(self, spans: Spans | None = None) -> SpanInfluence:
+        """A row for each generated token, a column for each span."""
+        found = self.influence.by_span(self.spans if spans is None else spans)
+        return replace(found, rows=(tuple(f"{token} ({i})" for i, token in enumerate(self.chosen)),))
+
+    def df(self) -> pd.DataFrame:
+        """One row per generated token and source up to where it was predicted."""
+        import pandas as pd
+
+        of, names = self.spans.of[0].tolist(), self.spans.names
+        rows = [
+            (t, self.chosen[t], self.probability[t].item(), self.against[t], j, self.labels[j], names[of[j]], value)
+            for t, (_, by_source) in enumerate(self.influence.rows(0))
+            for j, value in enumerate(by_source)
+        ]
+        columns = ["step", "token", "probability", "against", "source", "source_token", "span", "value"]
+        return pd.DataFrame(rows, columns=columns)
+
+    def __repr__(self) -> str:
+        n, width = self.values.shape
+        return f"GenerationInfluence({self.method}: {n} tokens from {width - n + 1}, {self.text[:40]!r})"
+
+
+def generation(
+    model: TraceModel,
+    prompt: str | PromptSet | Chat,
+    *,
+    max_new_tokens: int = 20,
+    method: str = "token_attribution",
+    against: str | None = RUNNER_UP,
+    spans: Spans | None = None,
+    stop_at_eos: bool = True,
+    **options: Any,
+) -> GenerationInfluence:
+    """Decode greedily, and explain every new token. `options` go to the method.
+
+    against   "runner-up": the second best token; a word: that token (where it was chosen itself, the runner-up);
+              None: nothing, the log-probability of the chosen token is explained
+    spans     of the prompt's tokens; those of a chat by default
+
+    Raises InputError for more than one prompt, UnsupportedError for a method without token scores, LimitError over the
+    context length.
+    """
+    asked = prompt.prompts if isinstance(prompt, Chat) else as_prompts(model, prompt)
+    given = prompt.spans if spans is None and isinstance(prompt, Chat) else spans
+    if len(asked) != 1:
+        raise InputError(f"Expected one prompt to go on from, got {len(asked)}; take prompts[0].")
+    if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+        raise InputError(f"Expected at least one new token, got max_new_tokens={max_new_tokens!r}; ask for 20.")
+    row = _method(method, options)
+    start = asked.clean[0, : int(asked.lengths[0])]
+    if given is not None:
+        given.require_fit(1, len(start))
+    tokenizer = getattr(model, "tokenizer", None)
+    eos = None if tokenizer is None or not stop_at_eos else tokenizer.eos_token_id
+    new = greedy(model, start, max_new_tokens, stop_at=() if eos is None else (eos,)).cpu()
+    whole = _longer(asked, torch.cat([start, new[:-1]]))
+    targets = torch.arange(len(start) - 1, len(start) - 1 + len(new))
+    probability, compared = _seen(model, whole, targets, new, against)
+    metric = _metric(targets, new, compared)
+    found = _explained(model, whole, metric, row, options)
+    chosen = tuple(label[0] for label in token_labels(model, new[:, None]))
+    return GenerationInfluence(
+        influence=replace(found, labels=token_labels(model, whole.clean), provenance=provenance(model).as_dict()),
+        chosen=chosen,
+        tokens=new,
+        probability=probability,
+        against=("",) * len(new) if compared is None else token_labels(model, compared[None])[0],
+        spans=(given or Spans((PROMPT,), torch.zeros(1, len(start), dtype=torch.long))).extended(
+            len(new) - 1, GENERATED
+        ),
+        text="".join(chosen) if tokenizer is None else tokenizer.decode(new.tolist()),
+    )
+
+
+def _method(name: str, options: Mapping[str, Any]) -> Method:
+    row = METHODS[name]
+    if "metric" in options:
+        raise InputError("Expected no metric: generated tokens are explained as against= says; leave metric out.")
+    row.require_options(options)
+    return row
+
+
+def _longer(asked: PromptSet, tokens: Int[Tensor, " pos"]) -> PromptSet:
+    """The prompt with what was generated, as a prompt of its own; no corruption."""
+    length = torch.tensor([len(tokens)])
+    return replace(
+        asked, clean=tokens[None], corrupted=tokens[None], lengths=length, corruption="none",
+        positions={**{k: v for k, v in asked.positions.items() if k != "END"}, "END": length - 1},
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def _seen(
+    model: TraceModel, whole: PromptSet, targets: Tensor, new: Tensor, against: str | None
+) -> tuple[Float[Tensor, " target"], Int[Tensor, " target"] | None]:
+    """The probability of each chosen token, and what it is compared with."""
+    final = final_residual(model, whole.clean)[0, targets.to(model.W_E.device)]
+    logits = unembed(model, final).cpu()
+    probability = logits.double().softmax(-1).gather(-1, new[:, None])[:, 0]
+    if against is None:
+        return probability, None
+    second = logits.scatter(-1, new[:, None], -torch.inf).argmax(-1)
+    if against == RUNNER_UP:
+        return probability, second
+    word = torch.full_like(new, TokenReader.of(model).answer(against))
+    return probability, torch.where(word == new, second, word)
+
+
+def _metric(targets: Tensor, new: Tensor, compared: Tensor | None) -> Metric:
+    chosen = [[token] for token in new.tolist()]
+    if compared is None:
+        return log_probability(targets, chosen)
+    return logit_diff(targets, chosen, [[token] for token in compared.tolist()])
+
+
+def _explained(
+    model: TraceModel, whole: PromptSet, metric: Metric, row: Method, options: Mapping[str, Any]
+) -> TokenInfluence:
+    """All targets in one run where the method can, else a stack of prefixes."""
+    targets = metric.positions[None]
+    read = IN_ONE_RUN.get(row.name)
+    if read is not None:
+        values, total = read(model, whole, Readings(metric, torch.zeros(len(metric), dtype=torch.long)), options)
+        return TokenInfluence(
+            values=values[None], targets=targets, total=None if total is None else total[None], labels=(),
+            method=row.name, metric=metric.name, layer=None, rows_sum_to_one=False, provenance={},
+            lengths=whole.lengths, options=dict(options),
+        )  # fmt: skip
+    if "correct" in row.needs:
+        return _of_prefixes(row(model, _prefixes(whole, metric), metric=metric, **options), row, targets, whole)
+    found = row(model, whole, **options)
+    if not isinstance(found, TokenInfluence):
+        raise _no_tokens(row)
+    at = targets.to(found.values.device)[0]
+    return replace(
+        found, values=found.values[:, at], targets=targets,
+        total=None if found.total is None else found.total[:, at],
+        per_layer=None if found.per_layer is None else found.per_layer[:, :, at],
+    )  # fmt: skip
+
+
+def _prefixes(whole: PromptSet, metric: Metric) -> PromptSet:
+    """What stood before each new token, as a prompt each."""
+    n, width = len(metric), whole.clean.shape[1]
+    lengths = metric.positions + 1
+    tokens = whole.clean.expand(n, width).where(torch.arange(width) < lengths[:, None], whole.pad_id)
+    return replace(
+        whole, clean=tokens, corrupted=tokens, lengths=lengths, correct=((),) * n, wrong=((),) * n,
+        positions={"END": lengths - 1}, groups=torch.zeros(n, dtype=torch.long), texts=whole.texts * n,
+        corrupted_texts=whole.texts * n,
+    )  # fmt: skip
+
+
+def _of_prefixes(found: Any, row: Method, targets: Tensor, whole: PromptSet) -> TokenInfluence:
+    if not isinstance(found, TokenInfluence) or found.values.shape[1] != 1:
+        raise _no_tokens(row)
+    return replace(
+        found, values=found.values.transpose(0, 1), targets=targets, lengths=whole.lengths,
+        total=None if found.total is None else found.total.transpose(0, 1),
+        per_layer=None if found.per_layer is None else found.per_layer.transpose(1, 2),
+    )  # fmt: skip
+
+
+def _no_tokens(row: Method) -> UnsupportedError:
+    return UnsupportedError(
+        f"Expected a method that scores tokens, got {row.name}, which scores something else; "
+        "use token_attribution, input_x_gradient or alti_logit."
+    )
+
+
+def _attributed(model: TraceModel, whole: PromptSet, readings: Readings, options: Mapping[str, Any]) -> Read:
+    return attributed(model, whole, readings)[1:]
+
+
+def _occluded(model: TraceModel, whole: PromptSet, readings: Readings, options: Mapping[str, Any]) -> Read:
+    return occluded(model, whole, readings, **options), None
+
+
+IN_ONE_RUN: dict[str, Callable[[TraceModel, PromptSet, Readings, Mapping[str, Any]], Read]] = {
+    "token_attribution": _attributed,
+    "input_x_gradient": lambda model, whole, readings, options: read_gradients(model, whole, readings, **options),
+    "integrated_gradients": lambda model, whole, readings, options: read_paths(model, whole, readings, **options),
+    "occlusion": _occluded,
+}
