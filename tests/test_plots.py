@@ -36,6 +36,26 @@ def token_influence(lt: Any, labels: tuple[str, ...], *, causal: bool = True) ->
     )  # fmt: skip
 
 
+def span_influence(lt: Any) -> Any:
+    from llmtrace.prompts import Spans
+
+    names = ("rest", HOSTILE[0], HOSTILE[2])
+    spans = Spans(names, torch.tensor([[0, 1, 1, 2, 2, 0, 0, 0]] * 2))
+    return token_influence(lt, HOSTILE).by_span(spans)
+
+
+def generation(lt: Any) -> Any:
+    from llmtrace.prompts import Spans
+
+    row = token_influence(lt, HOSTILE)
+    kept = replace(row, values=row.values[:1, 5:], labels=row.labels[:1], targets=torch.tensor([[5, 6, 7]]))
+    return lt.GenerationInfluence(
+        influence=kept, chosen=HOSTILE[:3], tokens=torch.tensor([1, 2, 3]), probability=torch.rand(3),
+        against=HOSTILE[3:6], spans=Spans((HOSTILE[0], "generated"), torch.tensor([[0] * 6 + [1] * 2])),
+        text=HOSTILE[0],
+    )  # fmt: skip
+
+
 def trace(lt: Any, labels: tuple[str, ...], **changes: Any) -> Any:
     n = len(labels)
     found = lt.Trace(
@@ -212,6 +232,8 @@ NOUNS: dict[str, Callable[[Any], Any]] = {
     "NodeScores": node_scores,
     "SourceScores": source_scores,
     "TokenInfluence": lambda lt: token_influence(lt, HOSTILE),
+    "SpanInfluence": span_influence,
+    "GenerationInfluence": generation,
     "LensScores": lens,
     "TokenLens": token_lens,
     "StreamScores": stream,

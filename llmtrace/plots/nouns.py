@@ -12,12 +12,14 @@ from llmtrace.circuits import Circuit, CircuitReport, Completeness, EdgeScores, 
 from llmtrace.errors import InputError, did_you_mean
 from llmtrace.influence import (
     Composition,
+    GenerationInfluence,
     HeadTable,
     LensScores,
     NeuronReading,
     NeuronStatistics,
     NodeScores,
     SourceScores,
+    SpanInfluence,
     StreamScores,
     TokenInfluence,
     TokenLens,
@@ -35,6 +37,7 @@ from llmtrace.plots.lens import plot_lens
 from llmtrace.plots.neurons import plot_neuron_reading, plot_neuron_statistics
 from llmtrace.plots.node_scores import plot_node_scores
 from llmtrace.plots.prompt_table import plot_prompts
+from llmtrace.plots.spans import plot_generation, plot_span_influence
 from llmtrace.plots.stream import plot_stream, plot_token_lens
 from llmtrace.plots.tokens import plot_source_scores, plot_token_influence
 from llmtrace.plots.validation import plot_validation
@@ -48,6 +51,8 @@ NOUNS: dict[type, Callable[..., go.Figure]] = {
     NodeScores: plot_node_scores,
     SourceScores: plot_source_scores,
     TokenInfluence: plot_token_influence,
+    SpanInfluence: plot_span_influence,
+    GenerationInfluence: plot_generation,
     LensScores: plot_lens,
     TokenLens: plot_token_lens,
     StreamScores: plot_stream,

@@ -41,7 +41,8 @@ def plot_token_influence(influence: TokenInfluence, *, prompt: int = 0) -> go.Fi
         f"prompt {prompt} of {count(len(influence.values), 'prompt')}",
         "each row sums to 1" if influence.rows_sum_to_one else "rows are not shares",
     ]
-    drawn = figure(f"{words(influence.method).capitalize()}, {where}", facts, height=height)
+    of = "" if influence.metric is None else f" of {influence.metric}"
+    drawn = figure(f"{words(influence.method).capitalize()}{of}, {where}", facts, height=height)
     drawn.add_heatmap(
         z=values, hoverongaps=False, colorbar=colour_bar(height),
         **gaps(*values.shape), **colours(values),
