@@ -21,7 +21,7 @@ from torch import Tensor
 
 from llmtrace.circuits.circuit import Circuit
 from llmtrace.circuits.ground import Ablation, Background
-from llmtrace.circuits.running import run_circuits
+from llmtrace.circuits.running import background_if_it_fits, run_circuits
 from llmtrace.errors import InputError
 from llmtrace.interventions import Memory
 from llmtrace.metrics import MetricLike
@@ -105,6 +105,7 @@ def completeness(
         raise InputError(f"Expected 0 or more draws and greedy steps, got {draws} and {greedy}.")
     circuit.require_model(model)
     bound, nodes = metric_of(model, prompts, metric), candidates(circuit)
+    ablation = background_if_it_fits(model, circuit.graph, prompts, ablation, memory)
     full, generator = Circuit.full(circuit.graph), torch.Generator().manual_seed(seed)
 
     def both(sets: Sequence[tuple[Node, ...]]) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from llmtrace.circuits.circuit import Circuit
 from llmtrace.circuits.completeness import Completeness, Minimality, completeness, minimality
 from llmtrace.circuits.curves import FaithfulnessCurve, faithfulness_curve
 from llmtrace.circuits.ground import Ablation, Background
-from llmtrace.circuits.running import run_circuits
+from llmtrace.circuits.running import background_if_it_fits, run_circuits
 from llmtrace.circuits.scores import EdgeScores
 from llmtrace.metrics import Metric, custom, kl
 from llmtrace.models import TraceModel, final_residual, unembed
@@ -54,6 +54,7 @@ def details_of(
     seed: int,
 ) -> Details:
     """Cost: about three circuit runs per node of the circuit and ten sizes of the curve, small circuits cheap."""
+    ablation = background_if_it_fits(model, circuit.graph, prompts, ablation)
     with torch.no_grad():
         rows = unembed(model, metric.here(final_residual(model, prompts.clean)))
     first = custom("first token", _agrees, metric.positions, context=(rows.argmax(-1),))

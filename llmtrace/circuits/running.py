@@ -25,6 +25,7 @@ from llmtrace.models import TraceModel, embedding
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of
 
+BUFFERS = 3  # of all nodes' writes: what a method holds at its peak, beside the points of its path
 TOKENS_AT_ONCE = 256  # more rows in one batch are not faster on a CPU
 
 
@@ -103,7 +104,23 @@ def run_masks(
     return found
 
 
-def prompts_at_once(model: TraceModel, graph: Graph, prompts: PromptSet, memory: Memory, *, buffers: int = 3) -> int:
+def background_if_it_fits(
+    model: TraceModel, graph: Graph, prompts: PromptSet, ablation: Ablation | Background, memory: Memory = "auto"
+) -> Ablation | Background:
+    """For many calls on the same prompts: what removed edges carry, once, where all prompts fit in memory together."""
+    if isinstance(ablation, Background) or prompts_at_once(model, graph, prompts, memory) < len(prompts):
+        return ablation
+    return background(model, prompts, ablation, graph=graph)
+
+
+def prompts_at_once(
+    model: TraceModel, graph: Graph, prompts: PromptSet, memory: Memory, *, buffers: int = BUFFERS
+) -> int:
     """How many prompts' writes fit, `buffers` times over."""
-    each = buffers * len(graph.nodes) * prompts.clean.shape[1] * model.cfg.d_model * model.W_E.element_size()
+    each = bytes_of_writes(model, graph, prompts, buffers)
     return max(1, min(len(prompts), budget(memory, model.W_E.device) // each))
+
+
+def bytes_of_writes(model: TraceModel, graph: Graph, prompts: PromptSet, buffers: int) -> int:
+    """One prompt's, `buffers` times over."""
+    return buffers * len(graph.nodes) * prompts.clean.shape[1] * model.cfg.d_model * model.W_E.element_size()

@@ -27,6 +27,7 @@ class EdgeScores:
     provenance: Mapping[str, Any]
     passes: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float | None = None  # that it took, where it was measured
 
     @property
     def values(self) -> Float[Tensor, "node port"]:

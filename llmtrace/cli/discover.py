@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmtrace.cli.effects import kept_for_resume
 from llmtrace.cli.options import (
     ABLATIONS,
     DIRECTIONS,
@@ -16,6 +19,7 @@ from llmtrace.cli.options import (
     UNITS,
     Corruption,
     Device,
+    DryRun,
     Dtype,
     File,
     Json,
@@ -23,6 +27,7 @@ from llmtrace.cli.options import (
     N,
     Out,
     Overwrite,
+    Resume,
     Seed,
     Source,
     Task,
@@ -34,9 +39,10 @@ from llmtrace.cli.prompts import Asked, described
 from llmtrace.cli.run import Run
 
 if TYPE_CHECKING:
-    from llmtrace.circuits import Circuit
+    from llmtrace.circuits import Circuit, Graph
     from llmtrace.cli.documents import EdgeRow
     from llmtrace.cli.screen import Next, Screen
+    from llmtrace.models import TraceModel
     from llmtrace.plots import Section
     from llmtrace.prompts import PromptSet
 
@@ -91,6 +97,14 @@ def discover(
             "--ablation", metavar=one_of(ABLATIONS), help="For acdc, edge-pruning, exact: what is put in.  [resample]"
         ),
     ] = None,
+    spans: Annotated[
+        str | None,
+        typer.Option(
+            "--spans", metavar="PLACES", help="Tell positions apart: spans begin at these, such as S1,S2,END."
+        ),
+    ] = None,
+    resume: Resume = None,
+    dry_run: DryRun = False,
     memory: Annotated[
         str | None,
         typer.Option(
@@ -115,9 +129,18 @@ def discover(
     Scores every edge between heads, MLPs and logits and keeps the best; with --out as FOLDER/circuit.json.
     """
     size: dict[str, Any] = {"n_edges": n_edges, "threshold": threshold, "selection": selection, "pnr": pnr}
-    how = {"steps": steps, "tau": tau, "direction": direction, "rule": rule, "ablation": ablation, "memory": memory}
+    how: dict[str, Any] = {
+        "steps": steps,
+        "tau": tau,
+        "direction": direction,
+        "rule": rule,
+        "ablation": ablation,
+        "memory": memory,
+    }
+    how["resume"] = resume
     given: dict[str, Any] = {name: value for name, value in how.items() if value is not None}
-    options = {"method": method, **size, "metric": metric, **given}
+    options = {"method": method, **size, "metric": metric, **given, "spans": spans, "dry_run": dry_run}
+    options["resume"] = None if resume is None else str(resume)
     run = Run(
         "discover", model, json, out, overwrite, device, dtype, Asked(task, n, corruption, prompts, seed=seed), options
     )
@@ -127,14 +150,19 @@ def discover(
 
     traced = run.load()
     chosen = run.prompts(traced)
+    graph = circuits.Graph.of(traced, spans=tuple(spans.split(",")) if spans else ())
     if n_edges is None and threshold is None and tau is None:
-        size["n_edges"] = max(1, round(circuits.Graph.of(traced).n_edges / 10))
-    circuit = circuits.discover(traced, chosen, method=method, metric=metric, **size, **given)
+        size["n_edges"] = max(1, round(graph.n_edges / 10))
+    if dry_run:
+        _finish_plan(run, traced, chosen, graph, method, size, given)
+        return
+    with kept_for_resume(resume):
+        circuit = circuits.discover(traced, chosen, method=method, metric=metric, graph=graph, **size, **given)
     rows = _rows(circuit)
 
     def show(screen: Screen) -> list[Next]:
         _tell(screen, circuit, chosen, rows[:top])
-        asked = {"method": method, **size, **given}
+        asked = {"method": method, **size, **given, "spans": spans, "resume": None}
         flags = "".join(f" --{name.replace('_', '-')} {value}" for name, value in asked.items() if value is not None)
         return _next(run, screen, chosen, flags)
 
@@ -159,13 +187,33 @@ def discover(
     )  # fmt: skip
 
 
+def _finish_plan(
+    run: Run,
+    model: TraceModel,
+    prompts: PromptSet,
+    graph: Graph,
+    method: str,
+    size: dict[str, Any],
+    given: dict[str, Any],
+) -> None:
+    from llmtrace.circuits import METHODS, plan_discover
+
+    takes = inspect.signature(METHODS[method].function).parameters
+    known = {name: value for name, value in {**size, **given}.items() if name in takes and value is not None}
+    plan = plan_discover(model, prompts, method=method, graph=graph, **known)
+
+    def show(screen: Screen) -> list[Next]:
+        screen.say(f"{plan}.\nNothing was run; leave --dry-run out to run it.")
+        return []
+
+    run.finish([], show=show, model=model, prompts=prompts, summary={"dry_run": True, **asdict(plan)})
+
+
 def _refuse(method: str, size: dict[str, Any], how: dict[str, Any]) -> None:
     """What cannot mean anything is told before a model is loaded."""
     for name, names in (("direction", DIRECTIONS), ("rule", RULES), ("ablation", ABLATIONS)):
         if how[name] is not None:
             choice(f"--{name}", how[name], names)
-
-    import inspect
 
     from llmtrace.circuits import METHODS
     from llmtrace.circuits.discover import method_of

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,15 +38,22 @@ def carry_out(
     if dry_run:
         _finish_plan(run, declared.plan, model, prompts, heading)
         return
-    try:
+    with kept_for_resume(resume):
         effects = declared.run(resume)
+    _finish_effects(run, effects, model, prompts, top, heading=heading, meaning=meaning, nexts=nexts)
+
+
+@contextmanager
+def kept_for_resume(resume: Path | None) -> Iterator[None]:
+    """Say where the partial results are when a run is stopped."""
+    try:
+        yield
     except (KeyboardInterrupt, Cancelled) as stopped:
         if resume is None or not resume.exists():
             raise
         raise Cancelled(
             f"Interrupted; what was done is in {str(resume)!r}: the same command goes on from there."
         ) from stopped
-    _finish_effects(run, effects, model, prompts, top, heading=heading, meaning=meaning, nexts=nexts)
 
 
 def _finish_plan(run: Run, plan: Plan, model: TraceModel, prompts: PromptSet, heading: str) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 
 import torch
 from jaxtyping import Bool, Float
@@ -60,6 +61,7 @@ def acdc(
     """
     if not isinstance(tau, int | float) or not tau > 0:
         raise InputError(f"Expected a threshold tau above 0, in units of the metric, got {tau!r}; try 0.01.")
+    started = perf_counter()
     graph, metric = Graph.of(model) if graph is None else graph, metric_of(model, prompts, metric)
     ground = ablation if isinstance(ablation, Background) else background(model, prompts, ablation, graph=graph)
     ground.require_fits(graph, prompts)
@@ -84,6 +86,7 @@ def acdc(
         graph=graph, per_prompt=walk.scores, method="acdc", metric=metric.name, provenance=provenance(model).as_dict(),
         passes=f"{walk.tried:,} of {graph.n_edges:,} edges tried",
         options={"tau": tau, "ablation": ablation_name(ablation), "seed": prompts.seed},
+        seconds=perf_counter() - started,
     )  # fmt: skip
 
 

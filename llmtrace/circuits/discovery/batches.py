@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmtrace.circuits.graph import Graph
-from llmtrace.circuits.running import prompts_at_once
+from llmtrace.circuits.running import BUFFERS, prompts_at_once
 from llmtrace.circuits.scores import EdgeScores
 from llmtrace.interventions import Memory
 from llmtrace.metrics import Metric, MetricLike
@@ -45,11 +46,16 @@ def scored(
     graph, bound = Graph.of(model) if graph is None else graph, metric_of(model, prompts, metric)
     if contrast:
         prompts.require_corruption(method.upper())
-    at_once = prompts_at_once(model, graph, prompts, memory, buffers=3 + points) if batch_size is None else batch_size
-    parts = [of_batch(graph, prompts[rows], bound[rows]) for rows in track(prompts.batches(at_once), "scoring edges")]
+    if batch_size is None:
+        batch_size = prompts_at_once(model, graph, prompts, memory, buffers=BUFFERS + points)
+    started = perf_counter()
+    parts = [
+        of_batch(graph, prompts[rows], bound[rows]) for rows in track(prompts.batches(batch_size), "scoring edges")
+    ]
     return EdgeScores(
         graph=graph, per_prompt=torch.cat(parts), method=method, metric=bound.name,
         provenance=provenance(model).as_dict(), passes=passes, options={"seed": prompts.seed, **options},
+        seconds=perf_counter() - started,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from time import perf_counter
 
 import torch
 from jaxtyping import Float
@@ -60,7 +61,7 @@ def edge_pruning(
 
     Raises InputError for a size or a number of steps that makes no sense.
     """
-    graph = Graph.of(model) if graph is None else graph
+    graph, started = Graph.of(model) if graph is None else graph, perf_counter()
     require_size(graph, n_edges)
     if not isinstance(steps, int) or steps < 1 or not learning_rate > 0:
         raise InputError(f"Expected one step or more and a learning rate above 0, got {steps!r} and {learning_rate!r}.")
@@ -91,6 +92,7 @@ def edge_pruning(
         metric=reference.name, provenance=provenance(model).as_dict(), passes=f"{steps} forward, {steps} backward",
         options={"n_edges": n_edges, "steps": steps, "learning_rate": learning_rate, "batch_size": batch_size,
                  "ablation": ablation_name(ablation), "seed": seed},
+        seconds=perf_counter() - started,
     )  # fmt: skip
 
 

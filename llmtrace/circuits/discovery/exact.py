@@ -8,6 +8,8 @@ Known failure: one edge at a time sees neither backup (OR) nor synergy beyond th
 
 from __future__ import annotations
 
+from time import perf_counter
+
 import torch
 
 from llmtrace.circuits.graph import Graph
@@ -37,7 +39,7 @@ def exact_edges(
             f"Expected at most {max_edges:,} edges for the exact method (one run each), got {graph.n_edges:,}; "
             "use method='eap' or raise max_edges."
         )
-    metric = metric_of(model, prompts, metric)
+    metric, started = metric_of(model, prompts, metric), perf_counter()
     edges = graph.real.nonzero()
     removed = graph.real.expand(len(edges), -1, -1).clone()
     removed[torch.arange(len(edges)), edges[:, 0], edges[:, 1]] = False
@@ -48,4 +50,5 @@ def exact_edges(
     return EdgeScores(
         graph=graph, per_prompt=scores, method="exact", metric=metric.name, provenance=provenance(model).as_dict(),
         passes=f"{graph.n_edges + 2} forward", options={"ablation": ablation_name(ablation), "seed": prompts.seed},
+        seconds=perf_counter() - started,
     )  # fmt: skip

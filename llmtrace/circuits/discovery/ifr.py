@@ -24,6 +24,7 @@ from llmtrace.circuits.discovery.batches import scored
 from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.scores import EdgeScores
 from llmtrace.circuits.spans import span_of
+from llmtrace.influence.proximity import proximity
 from llmtrace.interventions import Memory
 from llmtrace.metrics import Metric, MetricLike
 from llmtrace.models import TraceModel, attention_weights
@@ -76,9 +77,8 @@ def flow_shares(
 ) -> Float[Tensor, "node batch pos"]:
     """proximity / sum of proximities of the parts of one stream. The biases' own share is what is left to 1."""
     stream = writes.sum(0) + bias
-    length = stream.abs().sum(-1)
-    own = (length - (writes - stream).abs_().sum(-1)).clamp(min=EPS)
-    of_bias = (length - (stream - bias).abs().sum(-1)).clamp(min=EPS) if bias.any() else torch.zeros_like(length)
+    own = proximity(writes, stream).clamp_(min=EPS)
+    of_bias = proximity(bias, stream).clamp_(min=EPS) if bias.any() else torch.zeros_like(own[0])
     return own / (own.sum(0) + of_bias)
 
 
