@@ -24,11 +24,14 @@ from llmtrace.cli.models import EMBEDDED
 from llmtrace.cli.prompts import Asked
 from llmtrace.cli.run import RESULT
 from llmtrace.errors import Cancelled, InputError
+from llmtrace.influence.copying import COLUMNS as COPYING
 from llmtrace.influence.integrated_gradients import PATHS_FROM
+from llmtrace.influence.name_movers import COLUMNS as NAME_MOVERS
+from llmtrace.influence.neuron_statistics import COLUMNS as STATISTICS
 from llmtrace.influence.occlusion import BY
 
 Result = Any  # typer keeps the class of its runner's results to itself
-COMMANDS = ("demo", "models", "trace", "influence", "patch", "ablate", "paths", "discover", "evaluate", "compare",
+COMMANDS = ("demo", "models", "trace", "influence", "heads", "neurons", "lens", "patch", "ablate", "paths", "discover", "evaluate", "compare",
             "convert")  # fmt: skip
 TINY = "tiny-english"
 
@@ -83,6 +86,7 @@ print(codes, [m for m in heavy if m in sys.modules])
 
 def test_the_names_in_help_texts_are_those_of_the_tables() -> None:
     assert list(options.METHODS) == list(influence.METHODS)
+    assert (*influence.DETECTORS, *COPYING, *NAME_MOVERS) == options.HEAD_SCORES and options.STATISTICS == STATISTICS
     assert list(options.METRICS) == list(metrics.METRICS) and set(options.METRICS) == set(options.UNITS)
     assert list(options.TASKS) == [name for name, maker in prompts.MAKERS.items() if not maker.needs]
     assert list(options.CORRUPTIONS) == list(prompts.CORRUPTIONS)
@@ -122,6 +126,13 @@ JSON_CALLS: dict[str, tuple[str, ...]] = {
     "trace of texts": ("trace", TINY, "--prompt", "When Eric and Sam went to the garden", "--prompt", "Sam gave a key"),
     **{method: ("influence", TINY, "--method", method, *SMALL) for method in options.METHODS},
     "influence of one head": ("influence", TINY, "--method", "raw_attention", "--layer", "1", "--head", "2", *SMALL),
+    "heads": ("heads", TINY, "--by", "name_mover", "--length", "9", "--draws", "3", *SMALL),
+    "heads of a known circuit": ("heads", "induction", "--top", "3"),
+    "heads without answers": ("heads", TINY, "--prompt", "When Eric and Sam went to the garden"),
+    "neurons": ("neurons", TINY, "--layers", "2-3", "--top", "4", *SMALL),
+    "neurons by name": ("neurons", TINY, "--nodes", "m2.n5,m3.n17", "--by", "max", "--prompt", "Sam gave a key"),
+    "lens": ("lens", TINY, "--positions", "S2,END", *SMALL),
+    "lens of words": ("lens", TINY, "--tokens", "Eric,Sam", "--positions", "all", "--prompt", "Then Eric and Sam went"),
     **{f"ablate {mode}": ("ablate", TINY, "--mode", mode, "--nodes", "2.2,m3", *SMALL) for mode in options.MODES},
     "ablate together": ("ablate", TINY, "--nodes", "2.2,m3", "--together", "--metric", "kl", *SMALL),
     "ablate all": ("ablate", TINY, "--task", "greater_than", *SMALL),
@@ -164,6 +175,7 @@ JSON_CALLS: dict[str, tuple[str, ...]] = {
         *SMALL,
     ),
     "discover by trying": ("discover", TINY, "--method", "acdc", "--tau", "0.5", "--memory", "1GB", *SMALL),
+    "discover at positions": ("discover", TINY, "--spans", "S1,S2,END", "--n-edges", "40", *SMALL),
     "discover what is loud": ("discover", TINY, "--method", "ifr", "--edges", "9", *SMALL),
 }
 
@@ -280,6 +292,25 @@ def test_what_to_try_next_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert line[line.index("-n") + 1] == "4" and line[line.index("--dtype") + 1] == "float64"
 
 
+def test_a_dry_run_of_a_discovery_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmtrace.circuits.gradients.final_residual", lambda *_: pytest.fail("the model was run"))
+    said = run("discover", TINY, "--method", "eap-ig", "--steps", "3", "--dry-run", *SMALL).stdout
+    assert "eap-ig over 1,519 edges: 5 forward and 3 backward passes" in said and "Nothing was run" in said
+    planned = document(run("discover", TINY, "--dry-run", "--json", *SMALL))
+    assert planned["summary"]["forward"] == 2 and planned["summary"]["backward"] == 1 and planned["rows"] == []
+
+
+def test_a_discovery_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    """The file is taken up, or refused where it belongs to another run, and is gone at the end."""
+    file = tmp_path / "partial"
+    asked = ("discover", TINY, "--method", "acdc", "--tau", "1", "--resume", str(file), "-n", "2")
+    assert run(*asked).exit_code == 0 and not file.exists()
+    file.write_bytes(b"no tensors")
+    refused = run(*asked)
+    assert refused.exit_code == 1 and "'partial' holds no partial results" in refused.stderr
+    assert run("discover", TINY, "--resume", str(file)).exit_code == 2  # one pass has nothing to go on from
+
+
 @pytest.mark.parametrize("command", ["patch", "ablate", "paths"])
 def test_a_dry_run_says_what_it_would_take_and_runs_nothing(
     command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -339,6 +370,12 @@ def test_lists_of_numbers_places_and_nodes() -> None:
 LONG = " ".join(["the"] * 80)
 ERRORS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "node": (("ablate", TINY, "--nodes", "foo"), 2, "Expected a node such as"),
+    "score of heads": (("heads", TINY, "--by", "inductoin"), 2, "'induction'"),
+    "too long to say twice": (("heads", TINY, "--length", "60"), 2, "length from 2 to 31"),
+    "statistic": (("neurons", TINY, "--by", "sum"), 2, "kurtosis"),
+    "no neuron": (("neurons", TINY, "--nodes", "2.2"), 2, "Neuron"),
+    "no neurons": (("neurons", "induction"), 1, "attention-only"),
+    "unknown answer": (("lens", TINY, "--tokens", "Xyzzy"), 2, "'Xyzzy'"),
     "head that is not there": (("paths", TINY, "--senders", "9.9"), 2, "layers 0-3"),
     "mode": (("ablate", TINY, "--mode", "half"), 2, "zero, mean, resample"),
     "convention": (("paths", TINY, "--convention", "gone"), 2, "heads_frozen, all_frozen, edges"),

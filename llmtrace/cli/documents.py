@@ -5,10 +5,13 @@
     trace       llmtrace.cli.trace       ActivationRow           prompts, tokens, bytes
     influence   llmtrace.cli.influence   NodeRow, SourceRow,     method, gap (largest miss of the sum law)
                                          StageRow or TokenRow
+    heads       llmtrace.cli.heads       HeadRow                 by, length, left_out, composition, baseline
+    neurons     llmtrace.cli.neurons     NeuronRow               by, tokens, neurons, left_out
+    lens        llmtrace.cli.lens        StageTokenRow           stream (means of each stage), position
     patch       llmtrace.cli.patch       EffectRow               before, other, passes; of a dry run the plan
     ablate      llmtrace.cli.ablate      EffectRow               before, other, passes; of a dry run the plan
     paths       llmtrace.cli.paths       EffectRow               before, other, passes; of a dry run the plan
-    discover    llmtrace.cli.discover    EdgeRow                 edges, edges_of_model, nodes
+    discover    llmtrace.cli.discover    EdgeRow                 edges, edges_of_model, nodes; of a dry run the plan
     evaluate    llmtrace.cli.evaluate    PromptRow               faithfulness, low, high, median, random, ...
     compare     llmtrace.cli.compare     CompareRow              edges_of_model, missed, extra, caveats
     convert     llmtrace.cli.convert     FileRow                 edges, edges_of_model, scored, nodes, graph
@@ -92,6 +95,62 @@ class TokenRow(Row):
     source: int
     source_token: str
     value: float
+
+
+class HeadRow(Row):
+    """A head's scores by name; those that the model or the prompts do not allow are absent (summary: `left_out`)."""
+
+    node: str
+    layer: int
+    head: int
+    scores: dict[str, float]
+
+
+class TokenScore(Row):
+    token: str
+    score: float
+
+
+class SideRow(Row):
+    """The tokens that stand highest and lowest on one side of a neuron, outermost first."""
+
+    highest: list[TokenScore]
+    lowest: list[TokenScore]
+
+
+class ExampleRow(Row):
+    """A token on which a neuron is among its highest, and the text around it."""
+
+    activation: float
+    prompt: int
+    position: int
+    before: str
+    token: str
+    after: str
+
+
+class NeuronRow(Row):
+    """`tokens` by side: what it answers to ("key"; of a gated MLP "gate" and "in") and writes ("value")."""
+
+    node: str
+    layer: int
+    statistics: dict[str, float | None]
+    examples: list[ExampleRow]
+    tokens: dict[str, SideRow]
+
+
+class StageTokenRow(Row):
+    """A chosen token at one stage and position of one prompt; `at` is the prompt's own token there, rank 1 the first."""
+
+    stage: str
+    prompt: int
+    position: int
+    at: str
+    token: str
+    probability: float
+    rank: int
+    top_token: str
+    top_probability: float
 
 
 class EffectRow(Row):
@@ -186,6 +245,9 @@ ROWS: dict[str, Any] = {
     "models": ModelRow,
     "trace": ActivationRow,
     "influence": NodeRow | SourceRow | StageRow | TokenRow,
+    "heads": HeadRow,
+    "neurons": NeuronRow,
+    "lens": StageTokenRow,
     "patch": EffectRow,
     "ablate": EffectRow,
     "paths": EffectRow,
