@@ -13,9 +13,14 @@ from llmtrace.nodes import parse_node
 # Lists of names in help texts, so that help loads no tables; tests/test_cli.py compares them with the tables.
 METHODS = (
     "direct_logit_attribution", "neuron_attribution", "source_token_attribution", "logit_lens", "raw_attention",
-    "rollout", "value_weighted_norms", "alti", "alti_logit", "token_attribution",
-    "input_x_gradient", "integrated_gradients", "occlusion",
+    "rollout", "value_weighted_norms", "alti", "alti_logit", "flow_routes",
+    "attention_flow", "token_attribution", "input_x_gradient", "integrated_gradients", "occlusion",
 )  # fmt: skip
+HEAD_SCORES = (
+    "previous_token", "current_token", "duplicate_token", "induction", "sink", "copying", "copying_top", "suppressing",
+    "attention_to_answer", "attention_to_wrong", "name_mover", "direct",
+)  # fmt: skip
+STATISTICS = ("mean", "std", "min", "max", "share_active", "kurtosis")
 METRICS = ("logit_diff", "probability", "log_probability", "probability_diff", "kl")
 TASKS = ("ioi", "induction", "greater_than")
 CORRUPTIONS = ("abc", "s2_io_flip", "s2_random", "s1_io_flip", "names")

@@ -9,7 +9,6 @@ Sources: Ferrando et al. 2022; Ferrando & Voita 2024.
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -26,6 +25,6 @@ def dropped_below(
     The residual is never dropped: there is always a way on. Shares of .05, .15 and .8, the last the residual's, are 0,
     .157894 and .842105 at threshold .1.
     """
-    parts = parts.where(parts > threshold, torch.zeros_like(parts))
+    parts = parts * (parts > threshold)
     total = residual + parts.sum(-1)
     return parts / total[..., None], residual / total

@@ -1,6 +1,7 @@
-"""Raw attention: the pattern of a layer, averaged over heads, or of one head.
+"""Raw attention: the pattern of a layer, averaged over heads, or of one head; or the mean over all layers.
 
-Cost: one forward pass. Law: rows sum to one (less with attention sinks), nothing attends forward (law 5).
+Cost: one forward pass; memory one layer's patterns and what is returned. Law: rows sum to one (less with attention
+sinks), nothing attends forward (law 5).
 Known failure: attention is not attribution. A head may look at a token and write nothing of it.
 """
 
@@ -9,25 +10,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
+from llmtrace.errors import InputError
+from llmtrace.influence.batches import prompt_batches
 from llmtrace.influence.scores import TokenInfluence
-from llmtrace.models import TraceModel, describe, provenance
+from llmtrace.models import TraceModel, describe, provenance, token_labels
 from llmtrace.nodes import Head
+from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, as_prompts
-from llmtrace.signals import attention_pattern, capture
+from llmtrace.signals.layers import Layer, each_layer
 
 
 @torch.no_grad()
 def raw_attention(
-    model: TraceModel, prompts: PromptSet | str | Sequence[str], *, layer: int = 0, head: int | None = None
+    model: TraceModel,
+    prompts: PromptSet | str | Sequence[str],
+    *,
+    layer: int | None = None,
+    head: int | None = None,
+    batch_size: int | None = None,
 ) -> TokenInfluence:
-    """[batch target source]: how much each token attends to each earlier one, in one head or in the mean of a layer."""
+    """[batch target source]: how much each token attends to each earlier one, in one head, in the mean of a layer, or
+    in the mean of all layers (then `per_layer` holds each)."""
     prompts = as_prompts(model, prompts)
-    describe(model).require(Head(layer, head or 0))
-    trace = capture(model, prompts, what="pattern", layers=[layer])
-    pattern = attention_pattern(trace, layer)
+    if layer is None and head is not None:
+        raise InputError(f"Expected a layer for head {head}, got none; say layer= as well.")
+    describe(model).require(Head(layer or 0, head or 0))
+    found: list[Tensor] = []
+    for chunk in track(prompt_batches(model, prompts, batch_size), "raw_attention"):
+        steps: list[Tensor] = []
+
+        def keep(_: int, seen: Layer, steps: list[Tensor] = steps) -> None:
+            pattern = seen["pattern"]
+            steps.append(pattern.mean(1) if head is None else pattern[:, head].clone())
+
+        each_layer(model, prompts.clean[chunk], ("pattern",), keep, None if layer is None else [layer])
+        found.append(torch.stack(steps))
+    per_layer = torch.cat(found, 1)
     return TokenInfluence(
-        values=pattern.mean(1) if head is None else pattern[:, head],
-        labels=trace.labels, lengths=trace.lengths, method="raw_attention", layer=layer,
-        rows_sum_to_one=not describe(model).sinks, provenance=provenance(model).as_dict(),
+        values=per_layer.mean(0), labels=token_labels(model, prompts.clean), lengths=prompts.lengths,
+        method="raw_attention", layer=layer, rows_sum_to_one=not describe(model).sinks,
+        per_layer=per_layer if layer is None else None, provenance=provenance(model).as_dict(),
     )  # fmt: skip

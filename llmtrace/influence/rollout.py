@@ -2,7 +2,8 @@
 
     A^_l = 1/2 mean_h A_l + 1/2 I,     rollout = A^_L ... A^_2 A^_1
 
-Source: Abnar & Zuidema 2020. Cost: one forward pass. Laws: rows sum to one (49); with A = I it is I (52).
+Source: Abnar & Zuidema 2020. Cost: one forward pass; memory one layer's patterns and [layer query key]. Laws: rows sum
+to one (49); with A = I it is I (52).
 Known failure: it sees neither what values carry nor MLPs, and the half is a convention.
 """
 
@@ -14,29 +15,54 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from llmtrace.influence.batches import prompt_batches
 from llmtrace.influence.scores import TokenInfluence
-from llmtrace.models import TraceModel, describe, provenance
+from llmtrace.models import TraceModel, describe, provenance, token_labels
+from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, as_prompts
-from llmtrace.signals import attention_pattern, capture
+from llmtrace.signals.layers import each_layer
 
 
 @torch.no_grad()
-def rollout(model: TraceModel, prompts: PromptSet | str | Sequence[str]) -> TokenInfluence:
-    """[batch target source]: share of each final position that comes from each input position."""
+def rollout(
+    model: TraceModel, prompts: PromptSet | str | Sequence[str], *, batch_size: int | None = None
+) -> TokenInfluence:
+    """[batch target source]: share of each final position that comes from each input position.
+
+    `per_layer` holds A^ of every layer.
+    """
     prompts = as_prompts(model, prompts)
-    trace = capture(model, prompts, what="pattern")
-    patterns = torch.stack([attention_pattern(trace, layer) for layer in range(describe(model).n_layers)])
+    chunks = track(prompt_batches(model, prompts, batch_size), "rollout")
+    steps = torch.cat([half_steps(model, prompts.clean[chunk]) for chunk in chunks], 1)
     return TokenInfluence(
-        values=roll(patterns), labels=trace.labels, lengths=trace.lengths, method="rollout", layer=None,
-        rows_sum_to_one=not describe(model).sinks, provenance=provenance(model).as_dict(),
+        values=product(steps), labels=token_labels(model, prompts.clean), lengths=prompts.lengths, method="rollout",
+        layer=None, rows_sum_to_one=not describe(model).sinks, per_layer=steps,
+        provenance=provenance(model).as_dict(),
     )  # fmt: skip
 
 
+def half_steps(model: TraceModel, tokens: Tensor) -> Float[Tensor, "layer batch query key"]:
+    """A^ of every layer, from one pass that keeps no patterns."""
+    steps: list[Tensor] = []
+    each_layer(model, tokens, ("pattern",), lambda _, found: steps.append(half_step(found["pattern"])))
+    return torch.stack(steps)
+
+
+def half_step(pattern: Float[Tensor, "batch head query key"]) -> Float[Tensor, "batch query key"]:
+    """A^: the mean over heads, half of it, and half of the identity."""
+    step = pattern.mean(1) / 2
+    step.diagonal(dim1=1, dim2=2).add_(0.5)
+    return step
+
+
+def product(steps: Float[Tensor, "layer batch query key"]) -> Float[Tensor, "batch query key"]:
+    """What the layers do one after another."""
+    rolled = steps[0]
+    for step in steps[1:]:
+        rolled = step @ rolled
+    return rolled
+
+
 def roll(patterns: Float[Tensor, "layer batch head query key"]) -> Float[Tensor, "batch query key"]:
-    """The product itself, from given patterns."""
-    identity = torch.eye(patterns.shape[-1], dtype=patterns.dtype, device=patterns.device)
-    steps = (patterns.mean(2) + identity) / 2
-    product = identity.expand_as(steps[0])
-    for step in steps:
-        product = step @ product
-    return product
+    """Rollout from given patterns."""
+    return product(torch.stack([half_step(pattern) for pattern in patterns]))

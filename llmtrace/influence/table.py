@@ -2,7 +2,9 @@
 
 from llmtrace.influence.alti import alti
 from llmtrace.influence.alti_logit import alti_logit
+from llmtrace.influence.attention_flow import attention_flow
 from llmtrace.influence.dla import direct_logit_attribution, neuron_attribution, source_token_attribution
+from llmtrace.influence.flow_routes import flow_routes
 from llmtrace.influence.input_x_gradient import input_x_gradient
 from llmtrace.influence.integrated_gradients import integrated_gradients
 from llmtrace.influence.logit_lens import logit_lens
@@ -30,6 +32,10 @@ METHODS = Table(
            "Ferrando et al. 2022", "1 F"),
     Method("alti_logit", alti_logit, "each layer's push on the answer, followed back to the tokens",
            "Ferrando et al. 2023", "1 F", ("correct", "wrong")),
+    Method("flow_routes", flow_routes, "share of a prediction that arrives from each token, small parts dropped",
+           "Ferrando & Voita 2024", "1 F"),
+    Method("attention_flow", attention_flow, "how much could flow from each token, were attention pipes",
+           "Abnar & Zuidema 2020", "1 F"),
     Method("token_attribution", token_attribution, "what each attended token adds to the answer directly",
            "Elhage et al. 2021", "1 F", ("correct", "wrong")),
     Method("input_x_gradient", input_x_gradient, "the slope of the answer along each token's own vector",

@@ -2,8 +2,11 @@
 
     T_i(x_j) = sum_h A_h[i, j] v_{h, j} W_O       norm(i, j) = || T_i(x_j) + [i = j] resid_pre_i ||
 
-Source: Kobayashi et al. 2020 (attention), 2021 (with the residual connection). Cost: one forward pass; memory
-batch x pos x pos x d_model for one layer. Law: sum_j T_i(x_j) + b_O = what attention adds to the stream (law 51).
+A norm needs no vector of the stream's width: with v_{h, j} W_O = R_j Q_j, the rows of Q_j orthonormal, it is that of
+sum_h A_h[i, j] R_j[h], as long as there are heads.
+Source: Kobayashi et al. 2020 (attention), 2021 (with the residual connection). Cost: one forward pass, and a QR of
+[head d_model] per token; memory one layer's patterns and values. Law: sum_j T_i(x_j) + b_O = what attention adds to the
+stream (law 51).
 Known failure: a long vector may point where nobody reads.
 """
 
@@ -12,42 +15,80 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from einops import einsum, repeat
+from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from llmtrace.influence.batches import prompt_batches
 from llmtrace.influence.scores import TokenInfluence
-from llmtrace.models import TraceModel, attention_weights, describe, provenance, require_additive
+from llmtrace.influence.sources import value_writes
+from llmtrace.models import TraceModel, describe, provenance, require_additive, token_labels
 from llmtrace.nodes import Head
+from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, as_prompts
-from llmtrace.signals import Trace, attention_pattern, capture, resid_pre, values
+from llmtrace.signals import Trace, attention_pattern, values
+from llmtrace.signals.layers import Layer, each_layer
+
+NORMS = "Splitting attention by source token"
 
 
 @torch.no_grad()
 def value_weighted_norms(
-    model: TraceModel, prompts: PromptSet | str | Sequence[str], *, layer: int = 0, residual: bool = True
+    model: TraceModel,
+    prompts: PromptSet | str | Sequence[str],
+    *,
+    layer: int | None = None,
+    residual: bool = True,
+    batch_size: int | None = None,
 ) -> TokenInfluence:
-    """[batch target source] L2 norms, in residual-stream units. `residual` adds the stream on the diagonal."""
+    """[batch target source] L2 norms, in residual-stream units: of a layer, or the mean over all layers (then
+    `per_layer` holds each). `residual` adds the stream on the diagonal."""
     prompts = as_prompts(model, prompts)
-    describe(model).require(Head(layer, 0))
-    trace = capture(model, prompts, what=("pattern", "v", "resid_pre"), layers=[layer])
-    moved = token_writes(model, trace, layer)
-    if residual:
-        moved.diagonal(dim1=1, dim2=2).add_(resid_pre(trace, layer).transpose(1, 2))
+    if layer is not None:
+        describe(model).require(Head(layer, 0))
+    require_additive(model, NORMS)
+    found: list[Tensor] = []
+    for chunk in track(prompt_batches(model, prompts, batch_size), "value_weighted_norms"):
+        steps: list[Tensor] = []
+
+        def measure(at: int, seen: Layer, steps: list[Tensor] = steps) -> None:
+            stream = seen["resid_pre"] if residual else torch.zeros_like(seen["resid_pre"])
+            steps.append(moved_norms(seen["pattern"], value_writes(model, at, seen["v"]), stream))
+
+        chosen = None if layer is None else [layer]
+        each_layer(model, prompts.clean[chunk], ("pattern", "v", "resid_pre"), measure, chosen)
+        found.append(torch.stack(steps))
+    per_layer = torch.cat(found, 1)
     return TokenInfluence(
-        values=moved.norm(dim=-1), labels=trace.labels, lengths=trace.lengths, method="value_weighted_norms",
-        layer=layer, rows_sum_to_one=False, provenance=provenance(model).as_dict(),
+        values=per_layer.mean(0), labels=token_labels(model, prompts.clean), lengths=prompts.lengths,
+        method="value_weighted_norms", layer=layer, rows_sum_to_one=False,
+        per_layer=per_layer if layer is None else None, provenance=provenance(model).as_dict(),
     )  # fmt: skip
 
 
-def token_writes(model: TraceModel, trace: Trace, layer: int) -> Float[Tensor, "batch target source d_model"]:
-    """T_i(x_j): what attention of a layer writes into target i from source j. Needs pattern and v in the trace."""
-    arch = describe(model)
-    require_additive(model, "Splitting attention by source token")
-    W_O = attention_weights(model, layer).W_O
-    v = repeat(values(trace, layer), "batch pos kv_head d_head -> batch pos (kv_head group) d_head", group=arch.group)
-    written = einsum(v, W_O, "batch source head d_head, head d_head d_model -> batch source head d_model")
-    pattern = attention_pattern(trace, layer)
-    return einsum(
-        pattern, written, "batch head target source, batch source head d_model -> batch target source d_model"
+def moved_norms(
+    pattern: Float[Tensor, "batch head target source"],
+    written: Float[Tensor, "batch source head d_model"],
+    stream: Float[Tensor, "batch target d_model"],
+) -> Float[Tensor, "batch target source"]:
+    """|| T_i(x_j) ||, `stream` added where i = j."""
+    coordinates = torch.linalg.qr(written.mT, mode="r").R.mT  # batch source head rank
+    looks = rearrange(pattern, "batch head target source -> batch source target head")
+    norms = (looks @ coordinates).norm(dim=-1).mT.contiguous()
+    own = einsum(
+        pattern.diagonal(dim1=2, dim2=3), written, "batch head pos, batch pos head d_model -> batch pos d_model"
     )
+    norms.diagonal(dim1=1, dim2=2).copy_((own + stream).norm(dim=-1))
+    return norms
+
+
+def token_writes(model: TraceModel, trace: Trace, layer: int) -> Float[Tensor, "batch target source d_model"]:
+    """T_i(x_j): what attention of a layer writes into target i from source j. Needs pattern and v in the trace.
+
+    Memory: batch x pos x pos x d_model, so for short prompts.
+    """
+    require_additive(model, NORMS)
+    return einsum(
+        attention_pattern(trace, layer), value_writes(model, layer, values(trace, layer)),
+        "batch head target source, batch source head d_model -> batch target source d_model",
+    )  # fmt: skip

@@ -52,6 +52,8 @@ METHODS: dict[str, Scores] = {
     "value_weighted_norms": lambda m, p: influence.value_weighted_norms(m, p, layer=1).values,
     "alti": lambda m, p: influence.alti(m, p).values,
     "alti_logit": lambda m, p: influence.alti_logit(m, p).values[:, 0],
+    "flow_routes": lambda m, p: influence.flow_routes(m, p, threshold=0.0).values[:, 0],
+    "attention_flow": lambda m, p: influence.attention_flow(m, p).values[:, 0],
     "token_attribution": lambda m, p: influence.token_attribution(m, p).values[:, 0],
     "input_x_gradient": lambda m, p: influence.input_x_gradient(m, p).values[:, 0],
     "integrated_gradients": lambda m, p: influence.integrated_gradients(m, p, steps=2).values[:, 0],
@@ -81,8 +83,8 @@ OF_THE_WHOLE_SET = {"edge-pruning"}
 OWN_NOISE = {"causal_trace"}
 # methods whose token axes keep the width of the padded batch: of the source alone, or of target and source
 PER_SOURCE = {
-    "source_token_attribution", "alti_logit", "token_attribution", "input_x_gradient", "integrated_gradients",
-    "occlusion",
+    "source_token_attribution", "alti_logit", "flow_routes", "attention_flow", "token_attribution",
+    "input_x_gradient", "integrated_gradients", "occlusion",
 }  # fmt: skip
 PER_TOKEN = {"raw_attention", "rollout", "value_weighted_norms", "alti"}
 
