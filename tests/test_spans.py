@@ -183,6 +183,6 @@ def test_what_means_nothing_is_a_sentence(words: Any) -> None:
         rolled.by_span(Spans.between(prompts(), ("END",)), rows="words")
     for messages, sentence in (([], "list of messages"), ([("user", " ")], "as .role, text."), ("Hi", "list of")):
         with pytest.raises(InputError, match=sentence):
-            chat(words, messages)  # type: ignore[arg-type]
+            chat(words, messages)
     with pytest.raises(InputError, match="for 1 conversations, got 2"):
         chat(words, [("user", "Hi")], named={"x": ["Hi", "Hi"]})

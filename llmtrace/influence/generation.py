@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -162,8 +163,8 @@ def generation(
 
 def _method(name: str, options: Mapping[str, Any]) -> Method:
     row = METHODS[name]
-    if "metric" in options:
-        raise InputError("Expected no metric: generated tokens are explained as against= says; leave metric out.")
+    if said := {"metric", "targets"}.intersection(options):
+        raise InputError(f"Expected no {said.pop()}: every new token is explained, as against= says; leave it out.")
     row.require_options(options)
     return row
 
@@ -216,9 +217,12 @@ def _explained(
         )  # fmt: skip
     if "correct" in row.needs:
         return _of_prefixes(row(model, _prefixes(whole, metric), metric=metric, **options), row, targets, whole)
-    found = row(model, whole, **options)
+    chosen = {"targets": targets[0].tolist()} if "targets" in signature(row.function).parameters else {}
+    found = row(model, whole, **chosen, **options)
     if not isinstance(found, TokenInfluence):
         raise _no_tokens(row)
+    if found.targets is not None:
+        return found
     at = targets.to(found.values.device)[0]
     return replace(
         found, values=found.values[:, at], targets=targets,

@@ -5,6 +5,7 @@ A causal model computes every position in one pass, so whatever explains n gener
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import torch
@@ -51,10 +52,14 @@ class Readings:
     @property
     def turns(self) -> list[Int[Tensor, " some"]]:
         """The readings, split so that no two of a turn stand in one row: one backward pass serves a turn."""
-        seen: dict[int, int] = {}
-        turn_of = [seen.__setitem__(row, seen.get(row, -1) + 1) or seen[row] for row in self.row.tolist()]
-        found = torch.tensor(turn_of)
-        return [(found == turn).nonzero()[:, 0] for turn in range(max(turn_of) + 1)]
+        turns: list[list[int]] = []
+        seen: Counter[int] = Counter()
+        for reading, row in enumerate(self.row.tolist()):
+            if seen[row] == len(turns):
+                turns.append([])
+            turns[seen[row]].append(reading)
+            seen[row] += 1
+        return [torch.tensor(turn) for turn in turns]
 
 
 def labels_of(model: TraceModel, prompts: PromptSet) -> tuple[tuple[str, ...], ...]:

@@ -160,7 +160,7 @@ def mark_texts(model: ModelOrTokenizer, prompts: PromptSet, marks: Sequence[Sequ
 def _per_prompt(name: str, given: Any, n: int) -> list[Where]:
     """One place for each prompt; a tuple of two numbers or a text is the same place in all."""
     if isinstance(given, str) or (isinstance(given, tuple) and all(isinstance(x, int) for x in given)):
-        return [given] * n  # type: ignore[list-item]
+        return [given] * n
     if not isinstance(given, Sequence) or len(given) != n:
         got = f"{len(given)} places" if isinstance(given, Sequence) else repr(given)
         raise InputError(

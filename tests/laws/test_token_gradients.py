@@ -287,9 +287,10 @@ def test_what_means_nothing_is_a_sentence() -> None:
     from dataclasses import replace as changed
 
     same = changed(p, corrupted=p.clean)
-    for method, option in ((influence.occlusion, "by"), (influence.integrated_gradients, "baseline")):
-        with pytest.raises(InputError, match="needs corrupted prompts"):
-            method(model, same, **{option: "corrupted"})
+    with pytest.raises(InputError, match="needs corrupted prompts"):
+        influence.occlusion(model, same, by="corrupted")
+    with pytest.raises(InputError, match="needs corrupted prompts"):
+        influence.integrated_gradients(model, same, baseline="corrupted")
 
 
 @over(one_of_each, no_norm)
