@@ -31,8 +31,8 @@ from llmtrace.influence.neuron_statistics import COLUMNS as STATISTICS
 from llmtrace.influence.occlusion import BY
 
 Result = Any  # typer keeps the class of its runner's results to itself
-COMMANDS = ("demo", "models", "trace", "influence", "heads", "neurons", "lens", "patch", "ablate", "paths", "discover", "evaluate", "compare",
-            "convert")  # fmt: skip
+COMMANDS = ("demo", "models", "trace", "influence", "heads", "neurons", "lens", "patch", "ablate", "paths", "discover",
+            "evaluate", "compare", "convert")  # fmt: skip
 TINY = "tiny-english"
 
 

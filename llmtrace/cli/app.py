@@ -13,8 +13,11 @@ from llmtrace.cli.convert import convert
 from llmtrace.cli.demo import demo
 from llmtrace.cli.discover import discover
 from llmtrace.cli.evaluate import evaluate
+from llmtrace.cli.heads import heads
 from llmtrace.cli.influence import influence
+from llmtrace.cli.lens import lens
 from llmtrace.cli.models import models
+from llmtrace.cli.neurons import neurons
 from llmtrace.cli.patch import patch
 from llmtrace.cli.paths import paths
 from llmtrace.cli.trace import trace
@@ -59,7 +62,9 @@ app = typer.Typer(
     cls=Program, help=HELP, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
     pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )  # fmt: skip
-for command in (demo, models, trace, influence, patch, ablate, paths, discover, evaluate, compare, convert):
+for command in (
+    demo, models, trace, influence, heads, neurons, lens, patch, ablate, paths, discover, evaluate, compare, convert,
+):  # fmt: skip
     app.command()(command)
 
 

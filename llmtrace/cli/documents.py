@@ -140,7 +140,7 @@ class NeuronRow(Row):
 
 
 class StageTokenRow(Row):
-    """A chosen token at one stage and position of one prompt; `at` is the prompt's own token there, rank 1 the first."""
+    """A chosen token at one stage and place of one prompt; `at` is the prompt's own token there, rank 1 the first."""
 
     stage: str
     prompt: int

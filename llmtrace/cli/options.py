@@ -28,7 +28,7 @@ DISCOVERY = (
     "eap", "eap-ig", "clean-corrupted", "eap-ig-activations", "atp-star", "ifr", "hisp", "acdc", "edge-pruning",
     "exact",
 )  # fmt: skip
-SELECTIONS = ("greedy", "top", "threshold", "pnr")
+SELECTIONS = ("greedy", "top", "threshold", "pnr", "integer")
 MODES = ("zero", "mean", "resample")
 OVERS = ("group", "position", "global")
 CONVENTIONS = ("heads_frozen", "all_frozen", "edges")
