@@ -98,6 +98,16 @@ def source_scores(lt: Any) -> Any:
     )  # fmt: skip
 
 
+def flow_graph(lt: Any) -> Any:
+    """Two heads from token 1 and an MLP, then what stays; the prediction is after token 3."""
+    return lt.FlowGraph(
+        stage=torch.tensor([2, 2, 1, 1, 1]), kind=torch.tensor([1, 2, 0, 0, 2]), head=torch.tensor([-1, -1, 0, 2, -1]),
+        source=torch.tensor([3, 3, 1, 1, 3]), target=torch.full((5,), 3), share=torch.tensor([0.4, 0.6, 0.1, 0.2, 0.7]),
+        flow=torch.tensor([0.4, 0.6, 0.1, 0.2, 0.7]), stages=("input", "0_mid", "0_post"), labels=HOSTILE, at=3,
+        threshold=0.01, provenance=PROVENANCE,
+    )  # fmt: skip
+
+
 def lens(lt: Any) -> Any:
     return lt.LensScores(
         stages=("0_pre", "0_mid", "final"), values=torch.randn(3, 5), top_tokens=((" a",) * 4 + (HOSTILE[0],),) * 3,
@@ -234,6 +244,7 @@ NOUNS: dict[str, Callable[[Any], Any]] = {
     "TokenInfluence": lambda lt: token_influence(lt, HOSTILE),
     "SpanInfluence": span_influence,
     "GenerationInfluence": generation,
+    "FlowGraph": flow_graph,
     "LensScores": lens,
     "TokenLens": token_lens,
     "StreamScores": stream,
@@ -793,3 +804,14 @@ def test_shares_and_self_repair_are_shown(lt: Any) -> None:
     shares, changes = lt.plot(found, normalised=True), lt.plot(found)
     np.testing.assert_allclose(np.nansum(heatmaps(shares)[0].z), found.normalised().sum().item(), rtol=1e-5)
     assert "made up for by later parts" in changes.to_json() and "share of the way" in shares.to_json()
+
+
+def test_a_flow_graph_adds_heads_up_and_leaves_out_the_least(lt: Any) -> None:
+    graph = flow_graph(lt)
+    assert graph.tokens().tolist() == pytest.approx([0, 0.3, 0, 0.7, 0, 0, 0, 0])
+    hover = named(lt.plot(graph), "flow").hovertext
+    assert len(hover) == 4  # the two heads are one line
+    assert any("flow 0.3<br>a0.h2 0.2<br>a0.h0 0.1" in text for text in hover)
+    few = lt.plot(graph, max_edges=2)
+    assert len(named(few, "flow").hovertext) == 2
+    assert "2 lines of least flow not drawn" in few.layout.title.subtitle.text.replace("\xa0", " ")

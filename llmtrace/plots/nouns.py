@@ -12,6 +12,7 @@ from llmtrace.circuits import Circuit, CircuitReport, Completeness, EdgeScores, 
 from llmtrace.errors import InputError, did_you_mean
 from llmtrace.influence import (
     Composition,
+    FlowGraph,
     GenerationInfluence,
     HeadTable,
     LensScores,
@@ -31,6 +32,7 @@ from llmtrace.plots.circuit_report import plot_circuit_report
 from llmtrace.plots.curves import plot_faithfulness_curve
 from llmtrace.plots.edges import plot_edge_scores
 from llmtrace.plots.effects import plot_effects
+from llmtrace.plots.flow import plot_flow_graph
 from llmtrace.plots.heads import plot_composition, plot_heads
 from llmtrace.plots.knockouts import plot_completeness, plot_minimality
 from llmtrace.plots.lens import plot_lens
@@ -53,6 +55,7 @@ NOUNS: dict[type, Callable[..., go.Figure]] = {
     TokenInfluence: plot_token_influence,
     SpanInfluence: plot_span_influence,
     GenerationInfluence: plot_generation,
+    FlowGraph: plot_flow_graph,
     LensScores: plot_lens,
     TokenLens: plot_token_lens,
     StreamScores: plot_stream,
