@@ -16,7 +16,7 @@ from llmtrace.models import greedy
 from llmtrace.prompts import Spans, chat
 
 NEW = 4
-pytestmark = pytest.mark.usefixtures("as_users_run")
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "token_attribution": {}, "input_x_gradient": {}, "integrated_gradients": {"steps": 3}, "occlusion": {"by": "zero"},
     "alti_logit": {}, "alti": {}, "rollout": {}, "raw_attention": {"layer": 1},
@@ -66,6 +66,7 @@ def prefix_row(tiny: Tiny, found: GenerationInfluence, step: int, method: str, *
     return row(tiny.model, prefix, metric=metric, **OPTIONS[method]).values[0, 0]
 
 
+@pytest.mark.usefixtures("as_users_run")
 @over(one_of_each)
 @pytest.mark.parametrize("method", OPTIONS)
 def test_every_row_is_the_method_on_the_prefix(tiny: Tiny, method: str) -> None:

@@ -136,7 +136,7 @@ def _without(
     past: list[KeysValues] | None,
     rows: Int[Tensor, " row"],
     span: tuple[int, int, int, int],
-) -> Float[Tensor, "variant row pos d_model"]:
+) -> Float[Tensor, "variant row later d_model"]:
     """Final residual streams from `start` to `last`, without each of the tokens [first, end) in turn."""
     first, end, start, last = span
     rows = rows.to(inputs.device)

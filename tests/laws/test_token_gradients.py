@@ -1,4 +1,4 @@
-"""What a metric takes from each token by its gradient, along a path, without the token, and directly: laws and twins."""
+"""What a metric takes from each token by its gradient, along a path, without the token, and directly."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ from llmtrace.nodes import Bias, Embed
 from llmtrace.prompts import PromptSet, from_pairs
 
 INPUT = "blocks.0.hook_resid_pre"
-pytestmark = pytest.mark.usefixtures("as_users_run")
 
 
 def inputs_of(model: Any, tokens: Tensor) -> Tensor:
@@ -143,6 +142,7 @@ def test_memory_changes_which_runs_share_a_pass_and_nothing_else(tiny: Tiny) -> 
 # --- occlusion ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("as_users_run")
 @over(one_of_each, among=[*ALL, *WIDE, *POST_NORM])
 @pytest.mark.parametrize("by", ["zero", "mean", "corrupted", "pad"])
 def test_occlusion_is_a_whole_run_without_the_token(tiny: Tiny, by: str) -> None:
@@ -272,7 +272,7 @@ def test_on_the_or_gate_gradients_and_single_occlusions_see_nothing() -> None:
 
 def test_what_means_nothing_is_a_sentence() -> None:
     model, p = Tiny(LLAMA, "bridge", True).model, prompts()
-    with pytest.raises(InputError, match="Expected baseline to be one of mean, zero, corrupted, got 'men'.*'mean'"):
+    with pytest.raises(InputError, match=r"Expected baseline to be one of mean, zero, corrupted, got 'men'.*'mean'"):
         influence.integrated_gradients(model, p, baseline="men")
     with pytest.raises(InputError, match="whole number of steps from 1 on, got 0"):
         influence.integrated_gradients(model, p, steps=0)
