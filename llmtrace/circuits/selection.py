@@ -4,10 +4,12 @@
     greedy      from the logits down: always the largest |score| among edges into what is already in; nothing dangles
     threshold   every edge whose |score| is the threshold or more, however many they are
     pnr         a share of the n are the edges that support the answer most, the rest the largest |score| of the others
+    integer     the largest sum of |score| that n edges without dead ends can have (`integer_programme.py`)
 
-All decide by the mean over prompts, and circuits that grow (in n, or as the threshold falls) are nested (law 40). Edges
-that lead nowhere are pruned. An edge supports the answer where patching it lowers the metric: score < 0, or > 0 if the
-scores are of denoising or of a distance (kl). Scores without a sign (shares) support nothing: pnr is then top.
+All decide by the mean over prompts, and circuits that grow (in n, or as the threshold falls) are nested (law 40), but
+for the integer programme's. Edges that lead nowhere are pruned. An edge supports the answer where patching it lowers
+the metric: score < 0, or > 0 if the scores are of denoising or of a distance (kl). Scores without a sign (shares)
+support nothing: pnr is then top.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from torch import Tensor
 
 from llmtrace.circuits.circuit import Circuit
 from llmtrace.circuits.graph import Graph
+from llmtrace.circuits.integer_programme import integer_edges
 from llmtrace.circuits.scores import EdgeScores
 from llmtrace.errors import InputError
 from llmtrace.methods import Method, Table
@@ -88,6 +91,7 @@ SELECTIONS = Table(
     Method("greedy", greedy_edges, "largest |score| into what is already in, from the logits", "Hanna et al. 2024"),
     Method("threshold", threshold_edges, "|score| of the threshold or more", "Conmy et al. 2023", needs=("threshold",)),
     Method("pnr", pnr_edges, "a share of what supports the answer, the rest by |score|", "Nikankin et al. 2025"),
+    Method("integer", integer_edges, "the largest sum of |score| without dead ends", "Nikankin et al. 2025"),
 )
 
 

@@ -15,7 +15,7 @@ from tiny import ALL, prompts
 import llmtrace as lt
 from llmtrace import circuits
 from llmtrace.circuits import SELECTIONS, Circuit, EdgeScores, Graph, discover, jaccard_stability, select, stable_edges
-from llmtrace.errors import InputError
+from llmtrace.errors import InputError, LimitError
 from llmtrace.statistics import bootstrap_samples
 
 SHAPES = (
@@ -116,6 +116,8 @@ def test_circuits_that_grow_are_nested(graph: Graph, seed: int, n: int, more: in
     """Law 40, over every row of the table, with and without pruning; of exactly n edges where nothing is pruned."""
     scores, more = scores_of(graph, seed), min(n + more, graph.n_edges)
     for name, row in SELECTIONS.items():
+        if name == "integer":  # what is best of n edges need not be part of what is best of n + 1
+            continue
         for prune in (False, True):
             options: dict[str, Any] = {"selection": name, "prune": prune, **({"pnr": share} if name == "pnr" else {})}
             if "threshold" in row.needs:
@@ -124,6 +126,38 @@ def test_circuits_that_grow_are_nested(graph: Graph, seed: int, n: int, more: in
                 small, large = (select(scores, size, **options) for size in (min(n, more), more))
                 assert prune or name == "greedy" or large.n_edges == more
             assert small <= large and not (large.mask & ~graph.real).any()
+
+
+def without_dead_ends(circuit: Circuit) -> bool:
+    """Who writes reads something, but for the input; and what is read is read by somebody who writes, or the logits."""
+    graph, written = circuit.graph, circuit.mask.any(1)
+    reads = graph.reading(circuit.mask)
+    reads[: graph.before(0)] = True
+    readers = [graph.writer_of(graph.ports[column]) for column in circuit.mask.any(0).nonzero().flatten().tolist()]
+    return bool(reads[written].all()) and all(not some or bool(written[some].any()) for some in readers)
+
+
+@pytest.mark.parametrize("shape", [Graph(2, 1, 1, parallel=False, attn_only=True), Graph(1, 2, 1, False, False)])
+@pytest.mark.parametrize("n", [1, 3, 4, 6])
+def test_the_integer_programme_finds_the_best_of_all_circuits(shape: Graph, n: int) -> None:
+    """Against every subset of the edges, of two layers and of one with a shared key-value head and an MLP."""
+    for seed in range(3):
+        scores, edges = scores_of(shape, seed), shape.real.nonzero()
+        support, best = scores.values.abs(), 0.0
+        for size in range(n + 1):
+            for some in combinations(range(len(edges)), size):
+                mask = torch.zeros_like(shape.real)
+                mask[tuple(edges[list(some)].T)] = True
+                if without_dead_ends(Circuit(shape, mask)):
+                    best = max(best, float(support[mask].sum()))
+        found = select(scores, n, selection="integer")
+        assert without_dead_ends(found) and found.n_edges <= n
+        assert float(support[found.mask].sum()) == pytest.approx(best)
+
+
+def test_an_integer_programme_has_a_limit() -> None:
+    with pytest.raises(LimitError, match="at most 10,000 edges"):
+        select(scores_of(GPT2, 0), 100, selection="integer")
 
 
 def test_a_size_or_a_threshold() -> None:
