@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_spans import tokenizer
+from test_token_spans import tokenizer
 from tiny import ALL, POST_NORM, REST, WIDE, Tiny, close, has_mlp, hooked, one_of_each, over, prompts
 
 from llmtrace import influence, metrics, models
