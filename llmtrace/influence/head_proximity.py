@@ -34,16 +34,16 @@ def head_proximity(
     looks = rearrange(pattern, "head target source -> target source head").contiguous()
     signs = einsum(_signs(whole), W_O, "target d_model, head d_head d_model -> target head d_head")
     near = einsum(signs, v, "target head d_head, source head d_head -> target source head").mul_(looks)
-    peak = looks * written.abs().amax(-1)
     size, order = whole.abs().sort(-1)
-    endless = torch.cat([size, torch.full_like(size[:, :1], torch.inf)], 1)
-    seen = _overshoot_free(size)
+    peak = looks * written.abs().amax(-1)
+    which = (peak > _overshoot_free(size)).nonzero()
+    peak = peak[which.unbind(1)]
     for columns in FEW:
-        columns = min(columns, whole.shape[-1])
-        limit = endless[:, columns, None, None]
-        _correct_few(near, ((peak > seen) & (peak <= limit)).nonzero(), looks, written, whole, order[:, :columns])
-        seen = torch.maximum(seen, limit)
-    _measure(near, (peak > seen).nonzero(), looks, written, whole)
+        if columns < size.shape[1]:
+            small = peak <= size[which[:, 0], columns]
+            _correct_few(near, which[small], looks, written, whole, order[:, :columns])
+            which, peak = which[~small], peak[~small]
+    _measure(near, which, looks, written, whole)
     return near
 
 

@@ -27,4 +27,4 @@ def dropped_below(
     """
     parts = parts * (parts > threshold)
     total = residual + parts.sum(-1)
-    return parts / total[..., None], residual / total
+    return parts.div_(total[..., None]), residual / total
