@@ -6,7 +6,8 @@
 
 Sources: Elhage et al. 2021 (eigenvalues, of all tokens, from the embedding alone); Wang et al. 2022 (top k = 5, of
 names there, here of `tokens` or of n drawn ones, through the first MLP where there is one).
-Cost: no pass; d_vocab d_model^2 once, then per head d_head x d_head eigenvalues and n x d_vocab x d_head products.
+Cost: no pass; d_vocab d_model^2 once, then per head d_head x d_head eigenvalues and d_vocab x d_model x d_head products
+(SmolLM2, 270 heads: a minute and a half on one busy core).
 Known failure: a head that copies what it reads need not read anything worth copying (`head_behaviour`, `name_movers`);
 a head that writes nothing to the logits scores 0.
 """
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 
 import torch
 from einops import einsum
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmtrace.errors import InputError
@@ -60,13 +61,12 @@ def copying_scores(
         w = attention_weights(model, layer)
         seen_by_layer = cross if w.norm.weight is None else cross * w.norm.weight
         eigen = [eigenvalue_copying(core) for core in _cores(w, seen_by_layer, arch.group)]
-        written = [
-            (without_bias(w.norm, read) @ w.W_V[head // arch.group]) @ (w.W_O[head] @ seen.T)
-            for head in range(arch.n_heads)
-        ]  # fmt: skip
-        best = [among_top(logits, chosen, k).double().mean().item() for logits in written]
-        worst = [among_top(-logits, chosen, k).double().mean().item() for logits in written]
-        rows.append(torch.tensor(list(zip(eigen, best, worst, strict=True)), dtype=torch.float64))
+        values = without_bias(w.norm, read)
+        written = (
+            (values @ w.W_V[head // arch.group]) @ (w.W_O[head] @ seen.T) for head in range(arch.n_heads)
+        )  # one head's logits at a time
+        shares = [shares_at_the_ends(logits, chosen, k) for logits in written]
+        rows.append(torch.tensor([(e, *ends) for e, ends in zip(eigen, shares, strict=True)], dtype=torch.float64))
     return HeadTable(
         arch.heads, COLUMNS, torch.cat(rows), "copying_scores", provenance(model).as_dict(),
         {"k": k, "tokens": len(chosen), "token_seed": None if tokens is not None else seed},
@@ -80,10 +80,12 @@ def eigenvalue_copying(core: Float[Tensor, "d_head d_head2"]) -> float:
     return (found.real.sum() / size).item() if size > 0 else 0.0
 
 
-def among_top(logits: Float[Tensor, "n d_vocab"], tokens: Int[Tensor, " n"], k: int) -> Bool[Tensor, " n"]:
-    """Whether each row's own token is among its k largest; a tie with others that are no smaller does not count."""
+def shares_at_the_ends(logits: Float[Tensor, "n d_vocab"], tokens: Int[Tensor, " n"], k: int) -> tuple[float, float]:
+    """Share of rows whose own token is among the k largest, and among the k smallest. A tie that reaches past the k
+    does not count."""
     own = logits.gather(1, tokens.to(logits.device)[:, None])
-    return (logits >= own).sum(1) <= k
+    raised, lowered = (((side.sum(1) <= k).double().mean().item()) for side in (logits >= own, logits <= own))
+    return raised, lowered
 
 
 def _embedding_to_readout(model: TraceModel, seen: Float[Tensor, "d_vocab d_model"]) -> Float[Tensor, "out d_model"]:
