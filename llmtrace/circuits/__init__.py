@@ -30,6 +30,7 @@ from llmtrace.circuits.discovery import (
 from llmtrace.circuits.evaluation import CircuitReport, evaluate
 from llmtrace.circuits.formats import FORMATS, export_circuit, import_circuit
 from llmtrace.circuits.graph import Graph
+from llmtrace.circuits.hypotheses import Hypotheses, hypothesis_tests
 from llmtrace.circuits.patterns import Patterns, patterns, prompt_circuits
 from llmtrace.circuits.plan import DiscoveryPlan, plan_discover
 from llmtrace.circuits.random_circuits import random_circuits
@@ -54,6 +55,7 @@ __all__ = [
     "EdgeScores",
     "FaithfulnessCurve",
     "Graph",
+    "Hypotheses",
     "Minimality",
     "Overlap",
     "Patterns",
@@ -78,6 +80,7 @@ __all__ = [
     "faithfulness_curve",
     "find_definition",
     "hisp",
+    "hypothesis_tests",
     "ifr",
     "import_circuit",
     "jaccard_stability",
