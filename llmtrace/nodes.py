@@ -1,7 +1,7 @@
 """Places in a model and their names: one parser, one printer, typed classes.
 
     writer (Node)   adds to the residual stream     input   a9.h6   m3   m3.n12
-    reader (Port)   takes from it                   a9.h6<q>   a0.kv1<k>   m3   logits
+    reader (Port)   takes from it                   a9.h6<q>   a0.kv1<k>   m3   m3.n12   logits
     Edge            what a reader takes of a writer  a5.h5->a8.h6<v>
     Path            edges end to end                 a5.h5 -> a8.h6<v> -> a9.h9<q> -> logits
     Site            an activation, perhaps at chosen positions   a9.h6<q>@END   resid_pre.5@S2   a9.h6@S1+END
@@ -122,10 +122,10 @@ Node = Embed | Head | KvHead | Mlp | Neuron | Bias | Logits
 
 @dataclass(frozen=True)
 class Port:
-    """A reader: `slot` is q, k or v for heads and None for an MLP or the logits; `span` are the positions at which it
-    reads, by name, where a graph tells them apart."""
+    """A reader: `slot` is q, k or v for heads and None for an MLP, a neuron or the logits; `span` are the positions at
+    which it reads, by name, where a graph tells them apart."""
 
-    node: Head | KvHead | Mlp | Logits
+    node: Head | KvHead | Mlp | Neuron | Logits
     slot: str | None = None
     span: str | None = None
 
@@ -266,7 +266,7 @@ def parse_port(text: str) -> Port:
         raise InputError(f"Expected a port such as 'a9.h6<q>', 'm3' or 'logits', got {text!r}.")
     node, slot = parse_node(match[1]), match[2]
     reads_by_slot = isinstance(node, Head | KvHead)
-    if not isinstance(node, Head | KvHead | Mlp | Logits) or reads_by_slot != (slot is not None):
+    if not isinstance(node, Head | KvHead | Mlp | Neuron | Logits) or reads_by_slot != (slot is not None):
         raise InputError(
             f"A head reads through <q>, <k> or <v>, an MLP and the logits through one input; got {text!r}."
         )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from llmtrace.models import describe, final_residual
-from llmtrace.nodes import Edge, Embed, Head, KvHead, Logits, Mlp, Node, Port, Site
+from llmtrace.nodes import Edge, Embed, Head, KvHead, Logits, Mlp, Neuron, Node, Port, Site
 from llmtrace.prompts import PromptSet
 from llmtrace.signals.sites import ATTENTION, site_name
 
@@ -84,7 +84,36 @@ def write_of(model: Any, tokens: Tensor, node: Node) -> Tensor:
             name = f"blocks.{layer}.hook_mlp_out"
         case Head(layer, head):
             return head_write(model, tokens, layer, head)
+        case Neuron():
+            return neuron_write(model, tokens, node)
     return read(model, tokens, [name])[name]
+
+
+def neuron_write(model: Any, tokens: Tensor, neuron: Neuron, hooks: Iterable[Hook] = ()) -> Tensor:
+    """What the MLP writes with this neuron alone, less what it writes without any."""
+    post, out = f"blocks.{neuron.layer}.mlp.hook_post", f"blocks.{neuron.layer}.hook_mlp_out"
+
+    def keep_one(activations: Tensor) -> Tensor:
+        kept = torch.zeros_like(activations)
+        kept[..., neuron.index] = activations[..., neuron.index]
+        return kept
+
+    nothing = read(model, tokens, [out], [*hooks, zeroed(post)])[out]
+    return read(model, tokens, [out], [*hooks, (post, keep_one)])[out] - nothing
+
+
+def rest_of_mlp(
+    model: Any, tokens: Tensor, layer: int, neurons: Iterable[Neuron], hooks: Iterable[Hook] = ()
+) -> Tensor:
+    """What the MLP writes when these neurons say nothing."""
+    out, silent = f"blocks.{layer}.hook_mlp_out", [neuron.index for neuron in neurons if neuron.layer == layer]
+
+    def silence(activations: Tensor) -> Tensor:
+        kept = activations.clone()
+        kept[..., silent] = 0
+        return kept
+
+    return read(model, tokens, [out], [*hooks, (f"blocks.{layer}.mlp.hook_post", silence)])[out]
 
 
 def unembedded(model: Any, resid: Tensor) -> Tensor:
@@ -137,7 +166,7 @@ def reads(writer: Node, port: Port, *, parallel: bool) -> bool:
     """Whether a port comes after a writer."""
     if isinstance(writer, Embed) or isinstance(port.node, Logits):
         return True
-    if isinstance(port.node, Mlp) and isinstance(writer, Head) and not parallel:
+    if isinstance(port.node, Mlp | Neuron) and isinstance(writer, Head) and not parallel:
         return writer.layer <= port.node.layer
     return writer.layer < port.node.layer
 
@@ -152,11 +181,14 @@ def all_edges(model: Any) -> list[Edge]:
 Share = Callable[[Node, Port], Tensor | float]
 
 
-def run_edges(model: Any, tokens: Tensor, replaced: dict[Node, Tensor], removed: Share) -> Tensor:
+def run_edges(
+    model: Any, tokens: Tensor, replaced: dict[Node, Tensor], removed: Share, neurons: Iterable[Neuron] = ()
+) -> Tensor:
     """The final residual stream when port v reads  constants + sum_u live_u + removed(u, v) (replaced_u - live_u).
 
     `removed` is 0 for an edge that is in the circuit and 1 for one that is not; anything in between, per prompt
-    ([batch 1 1]) and with a gradient, for edge attribution patching by its definition.
+    ([batch 1 1]) and with a gradient, for edge attribution patching by its definition. `neurons` read and write apart
+    from their MLP, which is then the rest.
     """
     arch = describe(model)
     live: dict[Node, Tensor] = {Embed(): write_of(model, tokens, Embed())}
@@ -187,7 +219,11 @@ def run_edges(model: Any, tokens: Tensor, replaced: dict[Node, Tensor], removed:
         if not arch.attn_only:
             x = input_of(Port(Mlp(layer)), before if arch.parallel else constants)
             stream = at + ("hook_resid_pre" if arch.parallel else "hook_resid_mid")
-            live[Mlp(layer)] = read(model, tokens, [at + "hook_mlp_out"], [replace(stream, x)])[at + "hook_mlp_out"]
+            rest = rest_of_mlp(model, tokens, layer, neurons, [replace(stream, x)])
+            for neuron in (one for one in neurons if one.layer == layer):
+                x = input_of(Port(neuron), before if arch.parallel else constants)
+                live[neuron] = neuron_write(model, tokens, neuron, [replace(stream, x)])
+            live[Mlp(layer)] = rest
     return input_of(Port(Logits()), constants)
 
 

@@ -61,7 +61,9 @@ def background(
 
 def _ablated(model: TraceModel, graph: Graph, prompts: PromptSet, ablation: Ablation, hooks: Sequence[Hook]) -> Buffer:
     def written(tokens: Tensor, hooks: Sequence[Hook] = ()) -> Buffer:
-        return node_writes(model, tokens, split_embed=graph.split_embed, received=True, hooks=hooks).values
+        return node_writes(
+            model, tokens, split_embed=graph.split_embed, received=True, neurons=graph.neurons, hooks=hooks
+        ).values
 
     if ablation == "zero":
         shape = len(graph.nodes), *prompts.clean.shape, model.cfg.d_model
@@ -90,5 +92,6 @@ def _streams(model: TraceModel, graph: Graph, writes: Buffer) -> tuple[list[Stre
             attn.append(after_heads)
             continue
         mlp.append(attn[-1] if graph.parallel else after_heads)
-        attn.append(after_heads + writes[graph.mlp_row(layer)])
+        after_mlp = after_heads + writes[graph.mlp_row(layer)]
+        attn.append(after_mlp + writes[graph.neuron_rows(layer)].sum(0) if graph.neurons_of(layer) else after_mlp)
     return attn, mlp

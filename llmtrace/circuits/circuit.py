@@ -119,10 +119,20 @@ class Circuit:
         scores = None if self.scores is None else self.graph.merged(self.scores)
         return replace(self, graph=graph, mask=self.graph.merged(self.mask.float()) > 0, scores=scores)
 
+    def without_neurons(self) -> Circuit:
+        """The circuit with the neurons back in their MLPs: an edge is in if one of its parts is, with the sum of their
+        scores. It may do more than this one: of an MLP it keeps all neurons."""
+        graph = self.graph
+        scores = None if self.scores is None else graph.in_mlps(self.scores)
+        return replace(self, graph=graph.without_neurons, mask=graph.in_mlps(self.mask.float()) > 0, scores=scores)
+
     def require_model(self, model: TraceModel) -> None:
         """Refuse a model of another shape. Other weights of the same shape are allowed: that is how a circuit is
         followed over training; `evaluate` says so in its caveats."""
-        if self.graph != (graph := Graph.of(model, split_embed=self.graph.split_embed, spans=self.graph.spans)):
+        graph, own = Graph.of(model, split_embed=self.graph.split_embed, spans=self.graph.spans), self.graph.neurons
+        if own and graph == self.graph.without_neurons:
+            graph = Graph.of(model, split_embed=graph.split_embed, spans=graph.spans, neurons=own)
+        if self.graph != graph:
             raise MismatchError(
                 f"This circuit belongs to {self.graph}, and the model is {graph}; load the circuit's model."
             )

@@ -71,17 +71,36 @@ class Gradients:
                 yield graph.head_columns(layer, slot), graph.before(layer), self._to_residual([reader], norm, pre)
             if not graph.attn_only:
                 stream = pre if graph.parallel else self.streams[site_name("resid_mid", layer)]
-                back = self._to_residual(mlp_readers(self.model, layer), mlp_norm(self.model, layer), stream)
+                readers, norm = mlp_readers(self.model, layer), mlp_norm(self.model, layer)
+                back = self._to_residual(readers, norm, stream, without=graph.neurons_of(layer))
                 yield graph.mlp_columns(layer), graph.mlp_sources(layer), back
+                if apart := graph.neurons_of(layer):
+                    each = self._neurons_to_residual(readers, norm, stream, apart)
+                    yield graph.neuron_columns(layer), graph.mlp_sources(layer), each
         last = len(graph.ports) - 1
         yield slice(last, last + 1), len(graph.nodes), self.final[None]
 
     def _to_residual(
-        self, readers: Sequence[Reader], norm: Norm, stream: Tensor
+        self, readers: Sequence[Reader], norm: Norm, stream: Tensor, *, without: Sequence[int] = ()
     ) -> Float[Tensor, "port row pos d_model"]:
-        """From the readers' activations back through their weights and the norm; an MLP's two readers add up."""
+        """From the readers' activations back through their weights and the norm; an MLP's two readers add up, `without`
+        the neurons that are ports of their own."""
         axes = "row pos port d_out, port d_model d_out -> port row pos d_model"
-        after_norm = torch.stack([einsum(_per_port(self.of[r.hook]), r.weight, axes) for r in readers]).sum(0)
+        of = [_per_port(self.of[reader.hook]) for reader in readers]
+        if without:
+            of = [gradient.index_fill(-1, torch.tensor(without, device=gradient.device), 0) for gradient in of]
+        after_norm = torch.stack([einsum(g, r.weight, axes) for g, r in zip(of, readers, strict=True)]).sum(0)
+        return self._before(norm, stream, after_norm)
+
+    def _neurons_to_residual(
+        self, readers: Sequence[Reader], norm: Norm, stream: Tensor, neurons: list[int]
+    ) -> Float[Tensor, "neuron row pos d_model"]:
+        """The same of single neurons, each through its own weights."""
+        axes = "row pos neuron, d_model neuron -> neuron row pos d_model"
+        parts = [einsum(self.of[r.hook][..., neurons], r.weight[0][:, neurons], axes) for r in readers]
+        return self._before(norm, stream, torch.stack(parts).sum(0))
+
+    def _before(self, norm: Norm, stream: Tensor, after_norm: Tensor) -> Tensor:
         if self.holds_norms:
             return norm.frozen_transpose(after_norm, norm.scale(stream))
         return norm.pull_back(stream, after_norm)

@@ -10,6 +10,11 @@ k and v of all key-value heads, the MLP; the logits last. Names are made when so
 With `spans` the positions are told apart: a port is one column for each span of positions, `a9.h6<q>@END`, and an edge
 is what a writer brings a port *there*; the logits stay one column (`spans.py` says which token is where).
 
+With `neurons` these hidden units are nodes of their own, `m3.n17`: each reads the stream through its own weights and
+writes its own part of the MLP, whose node is then the rest of the neurons and b_out. Their rows and columns follow
+their MLP's in order of index, so that all writers before a layer are still the first rows. A neuron more is a row and a
+column more; with many of a layer the memory of a run is that of their writes.
+
 A parallel MLP does not read its own layer's heads; an attention-only model has no MLP rows and columns. In a post-norm
 model a node's write is what the residual stream receives of it.
 """
@@ -19,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -32,9 +38,10 @@ from llmtrace.models import (
     attention_weights,
     describe,
     require_additive,
+    require_neurons,
     require_separate_heads,
 )
-from llmtrace.nodes import Edge, Head, KvHead, Logits, Mlp, Node, Port
+from llmtrace.nodes import Edge, Head, KvHead, Logits, Mlp, Neuron, Node, Port, parse_node
 from llmtrace.signals.writes import writers
 
 START = "start"  # the span before the first named position
@@ -52,6 +59,7 @@ class Graph:
     split_embed: bool = False
     post_norm: bool = False
     spans: tuple[str, ...] = ()
+    neurons: tuple[Neuron, ...] = ()
 
     def __post_init__(self) -> None:
         if len(set(self.spans)) < len(self.spans):
@@ -62,16 +70,25 @@ class Graph:
                 f"Expected whole numbers of layers, heads and key-value heads above 0, the last dividing the second, "
                 f"got {', '.join(map(str, sizes))}; use Graph.of(model)."
             )
+        if self.neurons:
+            _require_neurons(self)
 
     @classmethod
     def of(
-        cls, model: TraceModel | Architecture, *, split_embed: bool = False, spans: Sequence[str | int] = ()
+        cls,
+        model: TraceModel | Architecture,
+        *,
+        split_embed: bool = False,
+        spans: Sequence[str | int] = (),
+        neurons: Sequence[Neuron | str] | Mapping[int, Sequence[int]] = (),
     ) -> Graph:
-        """The graph of a model. Raises UnsupportedError where writes do not add up, or heads do not work apart.
+        """The graph of a model. Raises UnsupportedError where writes do not add up, or heads (or neurons that are
+        asked for) do not work apart.
 
         split_embed   token and position embeddings as two nodes (models with learned or sinusoidal positions)
         spans         tell positions apart: each span begins at a named position (or index) and ends before the next
                       one in the prompt; what comes before all of them is the span "start"
+        neurons       are nodes of their own, apart from their MLP: [Neuron(3, 17), "m5.n0"] or {3: [17], 5: range(8)}
         """
         arch = model if isinstance(model, Architecture) else describe(model)
         if split_embed and arch.positional != "standard":
@@ -83,10 +100,15 @@ class Graph:
             require_separate_heads(model, "A graph of edges")
             require_additive(model, "A graph of edges", post_norm=True)
             _require_no_bias_in_post_norm(model)
+        chosen = _chosen(neurons)
+        for neuron in chosen:
+            arch.require(neuron)
+        if chosen and not isinstance(model, Architecture):
+            require_neurons(model, "A graph with neurons")
         names = tuple(map(str, spans))
         return cls(
             arch.n_layers, arch.n_heads, arch.n_kv_heads, arch.parallel, arch.attn_only, split_embed, arch.post_norm,
-            (START, *names) if names and names[0] not in (START, "0") else names,
+            (START, *names) if names and names[0] not in (START, "0") else names, chosen,
         )  # fmt: skip
 
     @property
@@ -94,10 +116,15 @@ class Graph:
         """The same graph with all positions of a port together."""
         return replace(self, spans=())
 
+    @property
+    def without_neurons(self) -> Graph:
+        """The same graph with the neurons back in their MLPs."""
+        return replace(self, neurons=())
+
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
         """Writers in row order."""
-        return writers(self, split_embed=self.split_embed)
+        return writers(self, split_embed=self.split_embed, neurons=self.neurons)
 
     @cached_property
     def ports(self) -> tuple[Port, ...]:
@@ -111,6 +138,7 @@ class Graph:
                     Port(KvHead(layer, head) if grouped else Head(layer, head), slot) for head in range(self.n_kv_heads)
                 ]
             found += [] if self.attn_only else [Port(Mlp(layer))]
+            found += [Port(Neuron(layer, index)) for index in self.neurons_of(layer)]
         if self.spans:
             found = [replace(port, span=span) for port in found for span in self.spans]
         return (*found, Port(Logits()))
@@ -125,13 +153,32 @@ class Graph:
 
     def before(self, layer: int) -> int:
         """How many writers come before layer `layer`: they are the first rows."""
-        return 1 + self.split_embed + layer * (self.n_heads + (not self.attn_only))
+        return 1 + self.split_embed + layer * (self.n_heads + (not self.attn_only)) + self._neurons_before(layer)
+
+    def neurons_of(self, layer: int) -> list[int]:
+        """Which neurons of a layer are nodes of their own, in order."""
+        return [neuron.index for neuron in self._by_layer[layer]] if self.neurons else []
+
+    def _neurons_before(self, layer: int) -> int:
+        return self._neurons_so_far[layer] if self.neurons else 0
+
+    @cached_property
+    def _by_layer(self) -> list[list[Neuron]]:
+        return [[neuron for neuron in self.neurons if neuron.layer == layer] for layer in range(self.n_layers)]
+
+    @cached_property
+    def _neurons_so_far(self) -> list[int]:
+        return [0, *accumulate(map(len, self._by_layer))]
 
     def head_rows(self, layer: int) -> slice:
         return slice(self.before(layer), self.before(layer) + self.n_heads)
 
     def mlp_row(self, layer: int) -> int:
         return self.before(layer) + self.n_heads
+
+    def neuron_rows(self, layer: int) -> slice:
+        """Rows of the neurons of a layer that are nodes of their own; empty where none is."""
+        return slice(self.mlp_row(layer) + 1, self.mlp_row(layer) + 1 + len(self.neurons_of(layer)))
 
     def head_columns(self, layer: int, slot: str) -> slice:
         """Columns of the q, k or v ports of a layer; the spans of a port lie side by side."""
@@ -142,8 +189,12 @@ class Graph:
         """The column of an MLP's port, or one for each span."""
         return self._columns(layer, self.n_heads + 2 * self.n_kv_heads, 1)
 
+    def neuron_columns(self, layer: int) -> slice:
+        """Columns of the neurons of a layer; the spans of each lie side by side."""
+        return self._columns(layer, self.n_heads + 2 * self.n_kv_heads + 1, len(self.neurons_of(layer)))
+
     def _columns(self, layer: int, offset: int, ports: int) -> slice:
-        start = self._layer_width * layer + offset
+        start = self._layer_width * layer + self._neurons_before(layer) + offset
         return slice(start * self.columns_per_port, (start + ports) * self.columns_per_port)
 
     @cached_property
@@ -155,6 +206,16 @@ class Graph:
         """Numbers of the columns, summed over the spans of each port."""
         total = values.new_zeros(*values.shape[:-1], len(self.without_spans.ports))
         return total.index_add_(-1, self.ports_of_columns.to(values.device), values)
+
+    def in_mlps(self, values: Float[Tensor, "*lead node port"]) -> Float[Tensor, "*lead whole_node whole_port"]:
+        """Numbers of the edges, summed over the neurons and the rest of each MLP: edges of `without_neurons`."""
+        whole = self.without_neurons
+        rows = [whole.row[_of_mlp(node)] for node in self.nodes]
+        columns = [whole.column[replace(port, node=_of_mlp(port.node))] for port in self.ports]
+        by_row = values.new_zeros(*values.shape[:-2], len(whole.nodes), values.shape[-1])
+        by_row.index_add_(-2, torch.tensor(rows, device=values.device), values)
+        total = values.new_zeros(*by_row.shape[:-1], len(whole.ports))
+        return total.index_add_(-1, torch.tensor(columns, device=values.device), by_row)
 
     @property
     def columns_per_port(self) -> int:
@@ -178,6 +239,7 @@ class Graph:
                 mask[: self.before(layer), self.head_columns(layer, slot)] = True
             if not self.attn_only:
                 mask[: self.mlp_sources(layer), self.mlp_columns(layer)] = True
+                mask[: self.mlp_sources(layer), self.neuron_columns(layer)] = True
         mask[:, -1] = True
         return mask
 
@@ -218,6 +280,9 @@ class Graph:
         for layer in reversed(range(self.n_layers)):
             if not self.attn_only and found[self.mlp_row(layer)]:
                 found |= mask[:, self.mlp_columns(layer)].any(1)
+            if self.neurons:
+                neurons = found[self.neuron_rows(layer)].repeat_interleave(each)
+                found |= (mask[:, self.neuron_columns(layer)] & neurons).any(1)
             heads = found[self.head_rows(layer)]
             heads = heads.any().expand_as(heads) if self.post_norm else heads
             groups = heads.view(self.n_kv_heads, -1).any(1)
@@ -236,13 +301,16 @@ class Graph:
             found[self.head_rows(layer)] = q | (k | v).repeat_interleave(self.n_heads // self.n_kv_heads)
             if not self.attn_only:
                 found[self.mlp_row(layer)] = read[self.mlp_columns(layer)].any()
+            if self.neurons:
+                neurons = read[self.neuron_columns(layer)].view(-1, self.columns_per_port)
+                found[self.neuron_rows(layer)] = neurons.any(1)
         return found
 
     def as_dict(self) -> dict[str, Any]:
         return {
             "n_layers": self.n_layers, "n_heads": self.n_heads, "n_kv_heads": self.n_kv_heads,
             "parallel": self.parallel, "attn_only": self.attn_only, "split_embed": self.split_embed,
-            "post_norm": self.post_norm, "spans": list(self.spans),
+            "post_norm": self.post_norm, "spans": list(self.spans), "neurons": list(map(str, self.neurons)),
         }  # fmt: skip
 
     @classmethod
@@ -251,12 +319,55 @@ class Graph:
         spans = content.get("spans", [])
         if not isinstance(spans, list) or not all(isinstance(span, str) for span in spans):
             raise InputError(f"Expected a list of spans, got {spans!r}")
-        return cls(**{**content, "spans": tuple(spans)})
+        neurons = content.get("neurons", [])
+        if not isinstance(neurons, list) or not all(isinstance(neuron, str) for neuron in neurons):
+            raise InputError(f"Expected a list of neurons such as 'm3.n17', got {neurons!r}")
+        return cls(**{**content, "spans": tuple(spans), "neurons": _chosen(neurons)})
 
     def __repr__(self) -> str:
         kv = f" ({self.n_kv_heads} key-value)" if self.n_kv_heads < self.n_heads else ""
         at = f" at {', '.join(self.spans)}" if self.spans else ""
-        return f"Graph({self.n_layers} layers x {self.n_heads} heads{kv}{at}, {self.n_edges:,} edges)"
+        more = f" + {len(self.neurons)} neurons" if self.neurons else ""
+        return f"Graph({self.n_layers} layers x {self.n_heads} heads{kv}{more}{at}, {self.n_edges:,} edges)"
+
+
+def _of_mlp(node: Any) -> Any:
+    """A neuron's MLP; every other node itself."""
+    return Mlp(node.layer) if isinstance(node, Neuron) else node
+
+
+def _chosen(neurons: Sequence[Neuron | str] | Mapping[int, Sequence[int]]) -> tuple[Neuron, ...]:
+    """Neurons by name or by layer, in the order of the rows."""
+    if isinstance(neurons, Mapping):
+        listed: list[Any] = [Neuron(layer, index) for layer, some in neurons.items() for index in some]
+    elif isinstance(neurons, str | Neuron) or not isinstance(neurons, Sequence):
+        raise InputError(f"Expected a list of neurons, got {neurons!r} alone; write neurons=['m3.n17'] or {{3: [17]}}.")
+    else:
+        listed = [parse_node(neuron) if isinstance(neuron, str) else neuron for neuron in neurons]
+    for neuron in listed:
+        if not isinstance(neuron, Neuron):
+            raise InputError(f"Expected neurons such as 'm3.n17', got {neuron}; heads and MLPs are nodes anyway.")
+    return tuple(sorted(listed))
+
+
+def _require_neurons(graph: Graph) -> None:
+    """Refuse neurons that a graph of this shape cannot have."""
+    if len(set(graph.neurons)) < len(graph.neurons) or list(graph.neurons) != sorted(graph.neurons):
+        raise InputError("Expected every neuron once and in order; leave the repeated ones out.")
+    if graph.attn_only or graph.post_norm:
+        why = "has no MLPs" if graph.attn_only else "norms what the neurons of an MLP write together"
+        raise UnsupportedError(f"A graph with neurons needs neurons that write apart, and this one {why}.")
+    if outside := [neuron for neuron in graph.neurons if not 0 <= neuron.layer < graph.n_layers or neuron.index < 0]:
+        raise InputError(f"Expected neurons of layers 0-{graph.n_layers - 1}, got {outside[0]}; leave it out.")
+
+
+def require_no_neurons(graph: Graph, what: str) -> None:
+    """Refuse a graph with neurons where only heads and whole MLPs have a place."""
+    if graph.neurons:
+        raise UnsupportedError(
+            f"{what} has no place for neurons, and this graph has {len(graph.neurons)} ({graph.neurons[0]}, ...); "
+            "leave neurons out, or put them back with circuit.without_neurons()."
+        )
 
 
 def _require_no_bias_in_post_norm(model: TraceModel) -> None:

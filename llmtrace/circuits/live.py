@@ -3,7 +3,9 @@
 Port v reads   x_v = (what it reads when nothing is live) + sum over its kept edges u of (live_u - ablated_u)
 
 and only nodes with a kept edge in and a path to the logits are run; the others write what they write when nothing is
-live. Heads and MLPs are TransformerLens' own modules (`models/components.py`); no forward pass is written anew.
+live. Heads and MLPs are TransformerLens' own modules (`models/components.py`); no forward pass is written anew. Where
+neurons are nodes of their own, all of a layer that run are one product with their weights, and their MLP is the whole
+module less what those neurons write at *its* stream.
 """
 
 from __future__ import annotations
@@ -13,7 +15,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from llmtrace.circuits.ground import Background, Buffer
-from llmtrace.models import TraceModel, head_results, heads_received, kv_heads, run_mlp
+from llmtrace.models import (
+    TraceModel,
+    head_results,
+    heads_received,
+    kv_heads,
+    neuron_results,
+    run_mlp,
+    sum_of_neurons,
+)
 
 Masks = Bool[Tensor, "circuit node port"]
 
@@ -74,6 +84,8 @@ class _Run:
                 self._heads(layer, list(range(graph.n_heads)) if graph.post_norm else heads)
             if not graph.attn_only and bool(self.runs[graph.mlp_row(layer)]):
                 self._mlp(layer)
+            if graph.neurons and (some := self.runs[graph.neuron_rows(layer)].nonzero().flatten().tolist()):
+                self._neurons(layer, some)
         last, self.span_of = [len(graph.ports) - 1], None
         return self._reads(self.ground.attn[-1], last, len(graph.nodes))[0].unflatten(0, (len(self.kept), -1))
 
@@ -92,7 +104,18 @@ class _Run:
     def _mlp(self, layer: int) -> None:
         graph = self.graph
         x = self._reads(self.ground.mlp[layer], [graph.mlp_columns(layer).start], graph.mlp_sources(layer))
-        self._wrote([graph.mlp_row(layer)], run_mlp(self.model, layer, x))
+        written = run_mlp(self.model, layer, x)
+        if apart := graph.neurons_of(layer):
+            written = written - sum_of_neurons(self.model, layer, apart, x)
+        self._wrote([graph.mlp_row(layer)], written)
+
+    def _neurons(self, layer: int, which: list[int]) -> None:
+        """`which` of the layer's neurons that are nodes, counted among them."""
+        graph, each = self.graph, self.graph.columns_per_port
+        first, apart = graph.neuron_columns(layer).start, graph.neurons_of(layer)
+        x = self._reads(self.ground.mlp[layer], [first + n * each for n in which], graph.mlp_sources(layer))
+        written = neuron_results(self.model, layer, [apart[n] for n in which], x)
+        self._wrote([graph.neuron_rows(layer).start + n for n in which], written)
 
     def _reads(self, stream: Tensor, columns: list[int], sources: int) -> Float[Tensor, "port row pos d_model"]:
         """What each port reads, circuits stacked on the prompts; `columns` are the ports' (first) columns."""

@@ -38,6 +38,10 @@ class EdgeScores:
         """Summed over the spans of a graph with spans: for first-order scores those of the graph without."""
         return replace(self, graph=self.graph.without_spans, per_prompt=self.graph.merged(self.per_prompt))
 
+    def without_neurons(self) -> EdgeScores:
+        """Summed over the neurons and the rest of each MLP: for first-order scores those of the graph without."""
+        return replace(self, graph=self.graph.without_neurons, per_prompt=self.graph.in_mlps(self.per_prompt))
+
     def of(self, edge: Edge) -> Float[Tensor, " batch"]:
         row, column = self.graph.index(edge)
         return self.per_prompt[:, row, column]

@@ -68,6 +68,11 @@ class Architecture:
         if isinstance(node, Mlp | Neuron) and self.attn_only:
             raise InputError(f"{node} is an MLP and this model is attention-only; name a head such as 'a0.h0'.")
         if not within or isinstance(node, Bias):
+            if isinstance(node, Neuron):
+                raise InputError(
+                    f"{node} is not in this model, which has layers 0-{self.n_layers - 1} and neurons "
+                    f"0-{self.d_mlp - 1} in each; name one of these."
+                )
             raise InputError(
                 f"{node} is not in this model, which has layers 0-{self.n_layers - 1}, "
                 f"heads 0-{self.n_heads - 1} and key-value heads 0-{self.n_kv_heads - 1}; name one of these."
@@ -85,6 +90,11 @@ class Architecture:
     def require_port(self, port: Port) -> None:
         """Refuse a port that this model does not have; keys and values belong to key-value heads."""
         self.require(port.node)
+        if isinstance(port.node, Neuron):
+            raise UnsupportedError(
+                f"Neurons read apart from their MLP in a graph of edges only (Graph.of(model, neurons=[...])); "
+                f"write m{port.node.layer} for the port of the whole MLP."
+            )
         shared = self.group > 1 and port.slot in ("k", "v")
         if shared and isinstance(port.node, Head):
             raise InputError(

@@ -1,4 +1,4 @@
-"""`Circuit`: a drawing. Layers upward, heads across, the MLP of a layer above its heads.
+"""`Circuit`: a drawing. Layers upward, heads across, the MLP of a layer above its heads, single neurons right of it.
 
 An edge leaves its writer upward and enters its reader from below. Colour is the sign of its score, width the magnitude,
 dash the port that it enters by (q on the left of a head, v on the right); hover text along it says all three.
@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from llmtrace.circuits import Circuit, Graph
-from llmtrace.nodes import Edge, Embed, Head, KvHead, Logits, Mlp, Node
+from llmtrace.nodes import Edge, Embed, Head, KvHead, Logits, Mlp, Neuron, Node
 from llmtrace.plots.style import FAINT, INK, MUTED, NEGATIVE, POSITIVE, count, figure, source, ticks
 from llmtrace.plots.text import escaped, number
 
@@ -95,6 +95,10 @@ def place_of(node: Node | KvHead, graph: Graph) -> tuple[float, float]:
         return node.head * group + (group - 1) / 2, node.layer - 0.22
     if isinstance(node, Mlp):
         return (graph.n_heads - 1) / 2, node.layer + 0.5
+    if isinstance(node, Neuron):
+        beside = graph.neurons_of(node.layer)
+        share = (beside.index(node.index) + 1) / (len(beside) + 1)
+        return (graph.n_heads - 1) / 2 + share * graph.n_heads / 2, node.layer + 0.5
     return (graph.n_heads - 1) / 2, graph.n_layers + 0.05 if isinstance(node, Logits) else -0.7
 
 

@@ -22,17 +22,20 @@ from llmtrace.models import (
     describe,
     final_residual,
     heads_received,
+    parts_of_neurons,
     require_additive,
+    require_neurons,
     through_output,
 )
-from llmtrace.nodes import Embed, Head, Mlp, Node
+from llmtrace.nodes import Embed, Head, Mlp, Neuron, Node
 from llmtrace.signals.capture import select_positions
 from llmtrace.signals.sites import site_name
 
 
 @dataclass(frozen=True, eq=False)
 class Writes:
-    """`values[i]` is what `nodes[i]` wrote; MLP writes include b_out, head writes exclude b_O."""
+    """`values[i]` is what `nodes[i]` wrote; MLP writes include b_out, head writes exclude b_O. Where neurons are nodes
+    of their own their MLP is the rest."""
 
     nodes: tuple[Node, ...]
     values: Float[Tensor, "node batch pos d_model"]
@@ -56,15 +59,16 @@ class Shape(Protocol):
     def attn_only(self) -> bool: ...
 
 
-def writers(arch: Shape, *, split_embed: bool = False) -> tuple[Node, ...]:
+def writers(arch: Shape, *, split_embed: bool = False, neurons: Sequence[Neuron] = ()) -> tuple[Node, ...]:
     """All writers in the order of the field's circuit files: input, then per layer the heads and the MLP.
 
     split_embed   token and position embeddings are two writers, `embed` and `pos`
+    neurons       are writers of their own, right after their MLP
     """
     found: list[Node] = [Embed("embed"), Embed("pos")] if split_embed else [Embed()]
     for layer in range(arch.n_layers):
         found += [Head(layer, head) for head in range(arch.n_heads)]
-        found += [] if arch.attn_only else [Mlp(layer)]
+        found += [] if arch.attn_only else [Mlp(layer), *(n for n in sorted(neurons) if n.layer == layer)]
     return tuple(found)
 
 
@@ -76,28 +80,39 @@ def node_writes(
     *,
     split_embed: bool = False,
     received: bool = False,
+    neurons: Sequence[Neuron] = (),
     hooks: Sequence[Hook] = (),
 ) -> Writes:
     """The writes of all nodes on `tokens`, at all positions or at `n` chosen ones per prompt.
 
     split_embed   token and position embeddings apart
     received      in a post-norm model, what the residual stream receives of each node (else such models are refused)
+    neurons       that are nodes of their own; their MLP's write is then the rest
     hooks         that change the run
     """
     require_additive(model, "Splitting the residual stream into writes", post_norm=received)
-    record = Recorder(model, positions, split_embed=split_embed)
+    if neurons:
+        require_neurons(model, "Splitting an MLP's write into those of its neurons")
+    record = Recorder(model, positions, split_embed=split_embed, neurons=neurons)
     final = final_residual(model, tokens, [*hooks, *record.hooks])
-    return Writes(writers(describe(model), split_embed=split_embed), record.values, record.at(final))
+    nodes = writers(describe(model), split_embed=split_embed, neurons=neurons)
+    return Writes(nodes, record.values, record.at(final))
 
 
 class Recorder:
     """Hooks that fill one buffer with every node's write during whatever pass they ride on; no gradient is kept."""
 
     def __init__(
-        self, model: TraceModel, positions: Int[Tensor, "batch n"] | None = None, *, split_embed: bool = False
+        self,
+        model: TraceModel,
+        positions: Int[Tensor, "batch n"] | None = None,
+        *,
+        split_embed: bool = False,
+        neurons: Sequence[Neuron] = (),
     ):
         self._arch, self._positions, self._split = describe(model), positions, split_embed
-        self._nodes = len(writers(self._arch, split_embed=split_embed))
+        self._neurons = sorted(neurons)
+        self._nodes = len(writers(self._arch, split_embed=split_embed, neurons=neurons))
         self._buffer: Tensor | None = None
         self.hooks = self._hooks(model)
 
@@ -121,11 +136,25 @@ class Recorder:
         inputs = ("embed", "pos_embed") if self._split else ("resid_pre",)
         hooks: list[Hook] = [(site_name(kind, 0), self._writes_itself(row)) for row, kind in enumerate(inputs)]
         for layer in range(arch.n_layers):
-            first = len(inputs) + layer * per_layer
+            some = [neuron.index for neuron in self._neurons if neuron.layer == layer]
+            first = len(inputs) + layer * per_layer + sum(neuron.layer < layer for neuron in self._neurons)
             hooks.append((site_name("z", layer), self._through(model, layer, first)))
-            if not arch.attn_only:
+            if some:
+                hooks += self._apart(model, layer, first + arch.n_heads, some)
+            elif not arch.attn_only:
                 hooks.append((site_name("mlp_out", layer), self._writes_itself(first + arch.n_heads)))
         return hooks
+
+    def _apart(self, model: TraceModel, layer: int, row: int, neurons: list[int]) -> list[Hook]:
+        """Neurons after their MLP's row, which is what they leave of it."""
+
+        def each(activations: Tensor) -> None:
+            self._store(row + 1, parts_of_neurons(model, layer, neurons, self.at(activations)[..., neurons]))
+
+        def rest(value: Tensor) -> None:
+            self._store(row, self.at(value)[None] - self.values[row + 1 : row + 1 + len(neurons)].sum(0))
+
+        return [(site_name("mlp_post", layer), each), (site_name("mlp_out", layer), rest)]
 
     def _writes_itself(self, row: int) -> Callable[[Tensor], None]:
         return lambda value: self._store(row, self.at(value)[None])

@@ -10,7 +10,8 @@ It names no edge of a graph; `circuit(graph)` makes them:
     mlps "named"  only those MLPs are in that have a role
 
 With grouped-query attention the k and v of a head are those of its key-value head, which the other heads of the group
-read too. Positions are kept beside the circuit (`options["positions"]`); its edges hold at every position.
+read too. An MLP is all of its neurons, those too that are nodes of the graph. Positions are kept beside the circuit
+(`options["positions"]`); its edges hold at every position.
 """
 
 from __future__ import annotations
@@ -123,10 +124,8 @@ def _require_role(role: str, nodes: tuple[Node, ...]) -> None:
 
 
 def _has(graph: Graph, node: Node) -> bool:
-    """Whether the graph has that head or MLP, the MLP perhaps as its neurons."""
-    if not isinstance(node, Mlp):
-        return node in graph.row
-    return node.layer < graph.n_layers and not graph.attn_only
+    """Whether the graph has that head or MLP."""
+    return node in graph.row
 
 
 def _shape(graph: Graph) -> tuple[int, int, bool]:

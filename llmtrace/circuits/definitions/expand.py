@@ -63,13 +63,11 @@ class _Places:
                 self._read_by.setdefault(row, []).append(column)
 
     def rows_of(self, *groups: Iterable[Node]) -> list[int]:
-        """Of an MLP that is split into neurons: all of theirs."""
+        """Of an MLP whose neurons are nodes of their own: its rest and theirs."""
         found: list[int] = []
         for node in (node for group in groups for node in group):
-            if isinstance(node, Mlp) and node not in self._row:
-                found += self._neurons.get(node.layer, [])
-            else:
-                found.append(self._row[node])
+            found.append(self._row[node])
+            found += self._neurons.get(node.layer, []) if isinstance(node, Mlp) else []
         return found
 
     def columns_of(self, nodes: Iterable[Node], slots: Sequence[str] = ()) -> list[int]:

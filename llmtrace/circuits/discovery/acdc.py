@@ -176,7 +176,7 @@ class _WholeRuns:
 def _engine(
     model: TraceModel, graph: Graph, prompts: PromptSet, metric: Metric, ground: Background
 ) -> Incremental | _WholeRuns:
-    if is_bridge(model) or graph.post_norm or graph.spans:
+    if is_bridge(model) or graph.post_norm or graph.spans or graph.neurons:
         return _WholeRuns(model, graph, prompts, metric, ground)
     live = node_writes(model, prompts.clean, split_embed=graph.split_embed).values
     return Incremental(model, ground, live, metric)

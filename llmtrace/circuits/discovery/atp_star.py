@@ -28,7 +28,7 @@ from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.circuits.discovery.batches import scored
+from llmtrace.circuits.discovery.batches import scored, writes_of
 from llmtrace.circuits.gradients import Gradients, edge_products, reader_gradients
 from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.scores import EdgeScores
@@ -39,7 +39,6 @@ from llmtrace.metrics import Metric, MetricLike
 from llmtrace.models import Hook, TraceModel, attention_weights, describe, head_readers, project, require_live
 from llmtrace.models.dot_product import require_dot_product, rotated, rotation, score_scale
 from llmtrace.prompts import PromptSet
-from llmtrace.signals import node_writes
 from llmtrace.signals.sites import site_name
 from llmtrace.signals.writes import Recorder
 
@@ -79,9 +78,9 @@ def atp_star(
         require_no_spans(graph, "The QK fix of AtP*")
 
     def of_batch(graph: Graph, some: PromptSet, read: Metric) -> Scores:
-        record, patterns = Recorder(model, split_embed=graph.split_embed), dict[int, Tensor]()
+        record, patterns = Recorder(model, split_embed=graph.split_embed, neurons=graph.neurons), dict[int, Tensor]()
         keep = [*record.hooks, *_keepers(patterns, len(layers))]
-        corrupted = node_writes(model, some.corrupted, split_embed=graph.split_embed, received=True).values
+        corrupted = writes_of(model, graph, some.corrupted)
 
         def of_pass(hooks: Sequence[Hook] = ()) -> Scores:
             gradients = reader_gradients(model, graph, some, read, hooks=[*keep, *hooks])
@@ -158,7 +157,7 @@ def _gradients_at_heads(gradients: Gradients) -> list[Stream]:
 def _mean_over_other_layers(graph: Graph, without: Iterator[Scores]) -> Scores:
     total: Tensor | float = 0.0
     for layer, scores in enumerate(without):
-        last = graph.head_columns(layer, "v") if graph.attn_only else graph.mlp_columns(layer)
+        last = graph.head_columns(layer, "v") if graph.attn_only else graph.neuron_columns(layer)  # after its MLP's
         own = slice(graph.head_columns(layer, "q").start, last.stop)
         scores[:, :, own] = 0
         total = total + scores

@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmtrace.circuits.graph import Graph
@@ -61,8 +61,12 @@ def scored(
 
 def change_of_writes(model: TraceModel, graph: Graph, prompts: PromptSet) -> Float[Tensor, "node batch pos d_model"]:
     """a_u(corrupted) - a_u(clean). Two forward passes."""
-    clean, corrupted = (
-        node_writes(model, prompts.side(side), split_embed=graph.split_embed, received=True).values
-        for side in ("clean", "corrupted")
-    )
+    clean, corrupted = (writes_of(model, graph, prompts.side(side)) for side in ("clean", "corrupted"))
     return corrupted.sub_(clean)
+
+
+def writes_of(
+    model: TraceModel, graph: Graph, tokens: Int[Tensor, "batch pos"]
+) -> Float[Tensor, "node batch pos d_model"]:
+    """What the nodes of this graph write on `tokens`. One forward pass."""
+    return node_writes(model, tokens, split_embed=graph.split_embed, received=True, neurons=graph.neurons).values

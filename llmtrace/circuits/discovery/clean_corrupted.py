@@ -38,7 +38,7 @@ def clean_corrupted(
     """Scores of every edge, per prompt."""
 
     def of_batch(graph: Graph, some: PromptSet, read: Metric) -> Float[Tensor, "batch node port"]:
-        ends = [Recorder(model, split_embed=graph.split_embed) for _ in SIDES]
+        ends = [Recorder(model, split_embed=graph.split_embed, neurons=graph.neurons) for _ in SIDES]
         gradients = [
             reader_gradients(model, graph, some, read, tokens=some.side(side), hooks=record.hooks, rule=rule)
             for side, record in zip(SIDES, ends, strict=True)

@@ -2,7 +2,8 @@
 
     score(u -> v) = < a_u(corrupted) - a_u(clean), mean_k d metric / d x_v with a_u at t_k a_u + (1 - t_k) a_u' >
 
-u runs over the input, the heads of a layer together, and each MLP; the gradient is used for edges *out of u* only.
+u runs over the input, the heads of a layer together, and each MLP (with those of its neurons that are nodes); the
+gradient is used for edges *out of u* only.
 Source: Hanna, Pezzelle & Belinkov 2024 (their code lets the gradients of all groups add up at every reader; this is the
 definition). Cost: 2 F + K (2 L + 1) (F + W): the most expensive of its family.
 """
@@ -70,7 +71,7 @@ def _groups(graph: Graph) -> Iterator[tuple[str, slice]]:
     for layer in range(graph.n_layers):
         yield site_name("z", layer), graph.head_rows(layer)
         if not graph.attn_only:
-            yield site_name("mlp_out", layer), slice(graph.mlp_row(layer), graph.mlp_row(layer) + 1)
+            yield site_name("mlp_out", layer), slice(graph.mlp_row(layer), graph.neuron_rows(layer).stop)
 
 
 @torch.no_grad()

@@ -48,7 +48,7 @@ def hisp(
     """
 
     def of_batch(graph: Graph, some: PromptSet, read: Metric) -> Float[Tensor, "batch node port"]:
-        record = Recorder(model, split_embed=graph.split_embed)
+        record = Recorder(model, split_embed=graph.split_embed, neurons=graph.neurons)
         gradients = reader_gradients(model, graph, some, read, hooks=record.hooks)
         # the ports that read a write share its gradient among them (law 29)
         nodes = node_importance(graph, edge_products(gradients, record.values).sum(-1))
@@ -80,4 +80,6 @@ def _of_ports(graph: Graph, nodes: Float[Tensor, "batch node"]) -> Float[Tensor,
             found[:, graph.head_columns(layer, slot)] = values.repeat_interleave(graph.columns_per_port, 1)
         if not graph.attn_only:
             found[:, graph.mlp_columns(layer)] = nodes[:, graph.mlp_row(layer), None]
+            neurons = nodes[:, graph.neuron_rows(layer)]
+            found[:, graph.neuron_columns(layer)] = neurons.repeat_interleave(graph.columns_per_port, 1)
     return found

@@ -20,7 +20,7 @@ from einops import einsum
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from llmtrace.circuits.discovery.batches import scored
+from llmtrace.circuits.discovery.batches import scored, writes_of
 from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.scores import EdgeScores
 from llmtrace.circuits.spans import span_of
@@ -29,7 +29,6 @@ from llmtrace.interventions import Memory
 from llmtrace.metrics import Metric, MetricLike
 from llmtrace.models import TraceModel, attention_weights
 from llmtrace.prompts import PromptSet
-from llmtrace.signals import node_writes
 
 EPS = 1e-5  # of the authors' program: a part that points away from the whole still has a share
 
@@ -48,7 +47,7 @@ def ifr(
     the answer position counts."""
 
     def of_batch(graph: Graph, some: PromptSet, read: Metric) -> Float[Tensor, "batch node port"]:
-        writes = node_writes(model, some.clean, split_embed=graph.split_embed, received=True).values
+        writes = writes_of(model, graph, some.clean)
         mask = _positions(graph, some).to(writes)
         found = writes.new_zeros(len(some), len(graph.nodes), len(graph.ports))
         bias = writes.new_zeros(writes.shape[-1])
@@ -60,7 +59,10 @@ def ifr(
             after = bias + attention_weights(model, layer).b_O
             if not graph.attn_only:
                 read_bias = bias if graph.parallel else after
-                found[:, :sources, graph.mlp_columns(layer)] = _mean(flow_shares(writes[:sources], read_bias), mask)
+                shares = _mean(flow_shares(writes[:sources], read_bias), mask)
+                found[:, :sources, graph.mlp_columns(layer)] = shares
+                if apart := len(graph.neurons_of(layer)):
+                    found[:, :sources, graph.neuron_columns(layer)] = shares.repeat(1, 1, apart)
             bias = after
         at_answer = torch.stack([read.here(write) for write in writes])[:, :, None]
         found[:, :, -1] = flow_shares(at_answer, bias)[:, :, 0].T

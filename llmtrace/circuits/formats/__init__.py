@@ -19,7 +19,7 @@ from llmtrace.circuits.formats.mib import MIB, MIB_TENSORS
 from llmtrace.circuits.formats.neuronpedia import NEURONPEDIA
 from llmtrace.circuits.formats.own import OWN
 from llmtrace.circuits.formats.row import Format
-from llmtrace.circuits.graph import Graph
+from llmtrace.circuits.graph import Graph, require_no_neurons
 from llmtrace.circuits.spans import require_no_spans
 from llmtrace.errors import InputError, NotFoundError
 from llmtrace.files import read_json
@@ -30,6 +30,8 @@ __all__ = ["FORMATS", "Format", "export_circuit", "import_circuit"]
 FORMATS = Table(
     "circuit format", OWN, EAP_IG, EAP_IG_TENSORS, MIB, MIB_TENSORS, NEURONPEDIA, GRAPHML, DOT, MERMAID
 )  # fmt: skip
+# Files whose nodes are a fixed list of heads and MLPs; in all others nodes have names, and a neuron is one more.
+FIXED_NODES = (EAP_IG, EAP_IG_TENSORS, MIB, MIB_TENSORS)
 # What only files of that format have at their top.
 MARKS = {EAP_IG: {"cfg", "edges"}, NEURONPEDIA: {"metadata", "qParams", "links"}}
 
@@ -49,6 +51,8 @@ def export_circuit(circuit: Circuit, path: str | Path, format: str | None = None
     row.require_suffix(path)
     if row is not OWN:
         require_no_spans(circuit.graph, f"The format {row.name}")
+    if row in FIXED_NODES:
+        require_no_neurons(circuit.graph, f"The format {row.name}")
     row.require_options(options)
     return Path(row(circuit, path, **options))
 
@@ -69,6 +73,8 @@ def import_circuit(
     if not path.exists():
         raise NotFoundError(f"Expected a circuit at {path.name!r}, found nothing there; check the path.")
     row = format_of(format) if format is not None else _by_content(path)
+    if graph is not None and row in FIXED_NODES:
+        require_no_neurons(graph, f"The format {row.name}")
     read = row.require_read()
     Method(row.name, read, row.summary).require_options(options)
     return read(path, graph=graph, **options)
