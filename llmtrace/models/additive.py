@@ -103,6 +103,8 @@ def _additive_problem(model: TraceModel) -> str:
     def at(layer: int, name: str) -> str:
         return f"blocks.{layer}.{name}"
 
+    if not arch.attn_only and (problem := _mixture(model)):
+        return problem
     readers = {layer: _readers(model, layer) for layer in range(arch.n_layers)}
     names = [at(0, "hook_resid_pre")]
     for layer, found in readers.items():
@@ -125,10 +127,17 @@ def _additive_problem(model: TraceModel) -> str:
     return "this model's do not (it scales its blocks' outputs, or norms them)" if _far(total, final) else ""
 
 
+def _mixture(model: TraceModel) -> str:
+    """Whether a layer has anything but one MLP."""
+    layers = range(describe(model).n_layers)
+    lacking = [layer for layer in layers if not hasattr(getattr(block_of(model, layer), "mlp", None), "W_out")]
+    return f"layer {lacking[0]} of this model has no weights of one MLP (a mixture of experts?)" if lacking else ""
+
+
 def _neurons_problem(model: TraceModel) -> str:
     arch, kept = describe(model), dict[str, Tensor]()
-    if mixed := [layer for layer in range(arch.n_layers) if not hasattr(block_of(model, layer).mlp, "W_out")]:
-        return f"layer {mixed[0]} of this model has no weights of one MLP (a mixture of experts?)"
+    if problem := _mixture(model):
+        return problem
 
     def keep(name: str) -> Hook:
         return name, lambda value: kept.__setitem__(name, value.detach())

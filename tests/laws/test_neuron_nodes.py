@@ -31,10 +31,8 @@ from llmtrace.circuits import FORMATS, Circuit, Graph, export_circuit, import_ci
 from llmtrace.circuits.live import soft_residual
 from llmtrace.circuits.running import run_masks
 from llmtrace.errors import InputError, UnsupportedError
-from llmtrace.models import describe, embedding, final_residual
+from llmtrace.models import describe, embedding, final_residual, load
 from llmtrace.nodes import Edge, Head, Logits, Mlp, Neuron, Node, Port, parse_edge, parse_port
-from llmtrace.plots import plot
-from llmtrace.plots.circuit import place_of
 from llmtrace.prompts import metric_of
 from llmtrace.signals import node_writes
 
@@ -128,7 +126,7 @@ def test_writes_of_neurons_and_of_the_rest(tiny: Tiny) -> None:
 # --- running -----------------------------------------------------------------------------------------------------
 
 
-@over(one_of_each, has_mlp, among=[*ALL, *WIDE])
+@over(one_of_each, has_mlp, among=[*ALL, *WIDE[:3]])
 def test_a_circuit_run_equals_its_slow_twin(tiny: Tiny) -> None:
     """A random half of the edges, with spans and without: each port's input summed by hand, every neuron asked of the
     model by itself."""
@@ -293,7 +291,7 @@ def test_every_method_knows_neurons(tiny: Tiny) -> None:
     assert (importance.of(parse_edge("m0.n5->m1.n0")) <= out + 1e-12).all()
     atp = circuits.atp_star(tiny.model, p, graph=graph, qk_fix=False)
     close(atp.per_prompt, circuits.eap(tiny.model, p, graph=graph).per_prompt, 1e-9)
-    dropped = circuits.atp_star(tiny.model, p, graph=graph, grad_drop=True).per_prompt
+    dropped = circuits.atp_star(tiny.model, p, graph=graph, qk_fix=hooked(tiny), grad_drop=True).per_prompt
     assert dropped[:, :, graph.neuron_columns(1)].any() and not math.isnan(float(dropped.sum()))
     gates = circuits.edge_pruning(tiny.model, p, n_edges=20, graph=graph, steps=3)
     assert gates.values[graph.row[Neuron(1, 17)], -1] > 0
@@ -309,11 +307,11 @@ def test_soft_gates_run_as_circuits_do() -> None:
     ground = circuits.background(LLAMA.model, p, graph=graph)
     inputs = embedding(LLAMA.model, p.clean)
     final = soft_residual(LLAMA.model, graph.real.double(), inputs, ground)
-    close(final.detach(), final_residual(LLAMA.model, p.clean), 1e-9)
+    close(final.detach(), final_residual(LLAMA.model, p.clean), LLAMA.atol)
     mask = half(graph)
     final = soft_residual(LLAMA.model, mask.double(), inputs, ground).detach()
     value = slow.logit_diff(slow.unembedded(LLAMA.model, final), p)
-    close(run_circuit(LLAMA.model, Circuit(graph, mask), p), value, 1e-9)
+    close(run_circuit(LLAMA.model, Circuit(graph, mask), p), value, LLAMA.atol)
 
 
 # --- files, definitions, refusals --------------------------------------------------------------------------------
@@ -353,6 +351,9 @@ def test_damaged_names_of_neurons_are_refused() -> None:
 
 def test_a_drawing_shows_each_neuron_beside_its_mlp() -> None:
     """Nodes stand apart, and in their layer."""
+    from llmtrace.plots import plot
+    from llmtrace.plots.circuit import place_of
+
     graph = split(PLAIN)
     places = {place_of(node, graph) for node in graph.nodes}
     assert len(places) == len(graph.nodes)
@@ -394,12 +395,22 @@ def test_what_has_no_neurons_refuses_them() -> None:
         run_circuit(PLAIN.model, Circuit.full(Graph(2, 4, 4, False, False, neurons=(Neuron(0, 99),))), prompts())
 
 
+def test_mixtures_of_experts_are_refused() -> None:
+    """As a graph with neurons and as one without: there is no one MLP to read and write."""
+    import transformers
+
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = transformers.MixtralConfig(vocab_size=40, num_key_value_heads=2, num_local_experts=2, **sizes)
+    mixed = load(transformers.MixtralForCausalLM(config).eval(), dtype="float32", backend="bridge")
+    for neurons in ((), NEURONS):
+        with pytest.raises(UnsupportedError, match="layer 0 of this model has no weights of one MLP"):
+            Graph.of(mixed, neurons=neurons)
+
+
 def test_activations_that_mix_neurons_are_refused() -> None:
     """What the configuration says is not asked: the model itself is, again when its weights or parts are others."""
     model = PLAIN.build(PLAIN.family.source(1))
-    mlp = model.blocks[1].mlp
-    if not hasattr(mlp, "act_fn"):
-        pytest.skip("a bridge of transformer-lens 4.x: its activation function is inside the wrapped module")
-    mlp.act_fn = lambda x: x * torch.softmax(x, -1)
+    mlp = getattr(model.blocks[1].mlp, "original_component", model.blocks[1].mlp)
+    setattr(mlp, "act_fn" if hasattr(mlp, "act_fn") else "act", lambda x: x * torch.softmax(x, -1))
     with pytest.raises(UnsupportedError, match="layer 1 a neuron's activation depends on other neurons"):
         Graph.of(model, neurons=NEURONS)
