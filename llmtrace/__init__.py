@@ -139,7 +139,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; te
         ioi as ioi,
     )
     from llmtrace.signals import Trace as Trace, capture as capture, load_trace as load_trace
-    from llmtrace.validation import Validation as Validation, validate as validate
+    from llmtrace.validation import CausalCheck as CausalCheck, Validation as Validation, validate as validate
 
 __version__ = "0.1.0"
 
@@ -174,7 +174,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
         "Circuit", "CircuitReport", "Definition", "EdgeScores", "Graph", "acdc", "background", "compare", "discover",
         "eap_ig", "evaluate", "export_circuit", "import_circuit", "load_definition", "run_circuit",
     ),
-    "validation": ("Validation", "validate"),
+    "validation": ("CausalCheck", "Validation", "validate"),
     "plots": ("plot",),
 }  # fmt: skip
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

@@ -226,6 +226,20 @@ def validation(lt: Any) -> Any:
     )
 
 
+def causal_check(lt: Any, *, method: str = "rollout") -> Any:
+    from llmtrace.validation.curves import Curves
+
+    curves = torch.rand(3, 4, 2).double()
+    return lt.CausalCheck(
+        methods=(method, "occlusion (mean)", "random"), roles=("score", "oracle", "baseline"), names=(HOSTILE,) * 2,
+        there=torch.ones(2, 8).bool(), scores=torch.randn(3, 2, 8).double(), loss=torch.randn(2, 8).double(),
+        rank=torch.rand(3, 2).double(), size_rank=torch.rand(3, 2).double(), share=torch.rand(3, 2).double(),
+        curves=Curves(torch.linspace(0, 1, 4).double()[:, None].expand(4, 2), curves, 1 - curves,
+                      torch.ones(2).double(), torch.zeros(2).double()),
+        what="tokens", test="occlusion (mean)", metric="logit_diff", k=3, passes=40.0, seed=0, provenance=PROVENANCE,
+    )  # fmt: skip
+
+
 def prompt_set(lt: Any) -> Any:
     tokens = torch.tensor([[1, 2, 3], [1, 2, 4]])
     return lt.PromptSet(
@@ -260,6 +274,7 @@ NOUNS: dict[str, Callable[[Any], Any]] = {
     "Completeness": completeness,
     "Minimality": minimality,
     "Validation": validation,
+    "CausalCheck": causal_check,
 }
 
 
@@ -815,3 +830,32 @@ def test_a_flow_graph_adds_heads_up_and_leaves_out_the_least(lt: Any) -> None:
     few = lt.plot(graph, max_edges=2)
     assert len(named(few, "flow").hovertext) == 2
     assert "2 lines of least flow not drawn" in few.layout.title.subtitle.text.replace("\xa0", " ")
+
+
+# Scores and their check
+
+
+def test_a_score_is_drawn_with_what_its_check_says(lt: Any) -> None:
+    """The line stands below the heading; a check of another method is refused."""
+    shown = lt.plot(token_influence(lt, HOSTILE), validation=causal_check(lt)).layout.title.subtitle.text
+    assert "rank correlation with occlusion (mean)" in shown.replace("\xa0", " ")
+    spans = lt.plot(span_influence(lt), validation=causal_check(lt)).layout.title.subtitle.text
+    assert "random" in spans
+    nodes = lt.plot(node_scores(lt), validation=validation(lt)).layout.title.subtitle.text
+    assert "rank correlation with mean ablation" in nodes.replace("\xa0", " ")
+    with pytest.raises(lt.LLMTraceError, match="Expected a checked method"):
+        lt.plot(token_influence(lt, HOSTILE), validation=causal_check(lt, method="alti"))
+    with pytest.raises(lt.LLMTraceError, match="validate these scores"):
+        lt.plot(replace(node_scores(lt), method="other"), validation=validation(lt))
+
+
+def test_a_check_is_its_own_numbers(lt: Any) -> None:
+    """Points are the correlations, curves start at 1 or 0 of the normalised metric, a method has one colour."""
+    check = causal_check(lt)
+    drawn = lt.plot(check).data
+    assert [round(t.x[0], 9) for t in drawn[::3]] == [
+        round(check.estimate("rank_correlation", m)[0], 9) for m in check.methods
+    ]
+    values = check.curve("deletion")[0]
+    assert list(drawn[1].y) == values[0].tolist()
+    assert drawn[0].marker.color == drawn[1].line.color == drawn[2].line.color

@@ -6,20 +6,27 @@ import plotly.graph_objects as go
 
 from llmtrace.influence import NodeScores
 from llmtrace.plots.bars import bars_height, draw_bars
+from llmtrace.plots.causal_check import check_facts
 from llmtrace.plots.grid import Grid, draw_grid
 from llmtrace.plots.style import array, count, figure, source, words
 from llmtrace.plots.text import escaped, number
+from llmtrace.validation import CausalCheck, Validation
 
 
-def plot_node_scores(scores: NodeScores, *, top: int = 25) -> go.Figure:
-    """Mean over prompts. `top`: how many bars where the nodes make no map."""
+def plot_node_scores(
+    scores: NodeScores, *, top: int = 25, validation: CausalCheck | Validation | None = None
+) -> go.Figure:
+    """Mean over prompts. `top`: how many bars where the nodes make no map.
+
+    `validation`: what `validate` said of these scores; it stands below the heading.
+    """
     mean, spread = array(scores.mean()), array(scores.values.std(1, correction=0))
     unit = f"mean {scores.metric}"
     hover = {
         node: f"{escaped(node.label)}<br>{escaped(unit)} {number(mean[i], digits=4)} ± {spread[i]:.2g} over prompts"
         for i, node in enumerate(scores.nodes)
     }
-    facts = [*source(scores.provenance, scores.values.shape[1]), "mean over prompts"]
+    facts = [*source(scores.provenance, scores.values.shape[1]), "mean over prompts", *check_facts(validation, scores)]
     if scores.gap is not None:
         facts.append(f"parts miss the metric by at most {array(scores.gap.abs()).max():.1g}")
     heading = f"{words(scores.method).capitalize()} of {scores.metric}"

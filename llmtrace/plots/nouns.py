@@ -27,6 +27,7 @@ from llmtrace.influence import (
 )
 from llmtrace.interventions import Effects
 from llmtrace.plots.attention import plot_attention
+from llmtrace.plots.causal_check import plot_causal_check
 from llmtrace.plots.circuit import plot_circuit
 from llmtrace.plots.circuit_report import plot_circuit_report
 from llmtrace.plots.curves import plot_faithfulness_curve
@@ -45,7 +46,7 @@ from llmtrace.plots.tokens import plot_source_scores, plot_token_influence
 from llmtrace.plots.validation import plot_validation
 from llmtrace.prompts import PromptSet
 from llmtrace.signals import Trace
-from llmtrace.validation import Validation
+from llmtrace.validation import CausalCheck, Validation
 
 NOUNS: dict[type, Callable[..., go.Figure]] = {
     PromptSet: plot_prompts,
@@ -71,6 +72,7 @@ NOUNS: dict[type, Callable[..., go.Figure]] = {
     Completeness: plot_completeness,
     Minimality: plot_minimality,
     Validation: plot_validation,
+    CausalCheck: plot_causal_check,
 }
 
 

@@ -6,14 +6,21 @@ import numpy as np
 import plotly.graph_objects as go
 
 from llmtrace.influence import GenerationInfluence, SpanInfluence
+from llmtrace.plots.causal_check import check_facts
 from llmtrace.plots.grid import READABLE
 from llmtrace.plots.style import array, colour_bar, colours, count, figure, gaps, source, ticks, token_ticks, words
 from llmtrace.plots.text import escaped, token_text
 from llmtrace.plots.tokens import causal, require_prompt, square_height
+from llmtrace.validation import CausalCheck
 
 
-def plot_span_influence(influence: SpanInfluence, *, prompt: int = 0) -> go.Figure:
-    """One prompt: each row a target, each column a span of tokens that the prompt has."""
+def plot_span_influence(
+    influence: SpanInfluence, *, prompt: int = 0, validation: CausalCheck | None = None
+) -> go.Figure:
+    """One prompt: each row a target, each column a span of tokens that the prompt has.
+
+    `validation`: what `validate` said of this method; it stands below the heading.
+    """
     require_prompt(prompt, len(influence.values))
     there = influence.sizes[prompt].cpu().numpy() > 0
     values = array(influence.values[prompt])
@@ -26,6 +33,7 @@ def plot_span_influence(influence: SpanInfluence, *, prompt: int = 0) -> go.Figu
         *source(influence.provenance),
         f"prompt {prompt} of {count(len(influence.values), 'prompt')}",
         "each row sums to 1" if influence.rows_sum_to_one else "sums over the tokens of a span",
+        *check_facts(validation, influence),
     ]
     height = square_height(len(values))
     drawn = figure(f"{words(influence.method).capitalize()}{of}, by span", facts, height=height)

@@ -7,9 +7,11 @@ import plotly.graph_objects as go
 
 from llmtrace.errors import InputError
 from llmtrace.influence import SourceScores, TokenInfluence
+from llmtrace.plots.causal_check import check_facts
 from llmtrace.plots.grid import READABLE
 from llmtrace.plots.style import array, colour_bar, colours, count, figure, gaps, source, ticks, token_ticks, words
 from llmtrace.plots.text import escaped
+from llmtrace.validation import CausalCheck
 
 
 def require_prompt(prompt: int, prompts: int) -> None:
@@ -27,8 +29,13 @@ def square_height(rows: int) -> int:
     return int(max(300, min(1100, 20 * rows + 130)))
 
 
-def plot_token_influence(influence: TokenInfluence, *, prompt: int = 0) -> go.Figure:
-    """One prompt: each row is a target token, each column a source it takes from. Read rows from the left."""
+def plot_token_influence(
+    influence: TokenInfluence, *, prompt: int = 0, validation: CausalCheck | None = None
+) -> go.Figure:
+    """One prompt: each row is a target token, each column a source it takes from. Read rows from the left.
+
+    `validation`: what `validate` said of this method; it stands below the heading.
+    """
     require_prompt(prompt, len(influence.values))
     labels = influence.labels[prompt]
     values = array(influence.values[prompt])
@@ -40,6 +47,7 @@ def plot_token_influence(influence: TokenInfluence, *, prompt: int = 0) -> go.Fi
         *source(influence.provenance),
         f"prompt {prompt} of {count(len(influence.values), 'prompt')}",
         "each row sums to 1" if influence.rows_sum_to_one else "rows are not shares",
+        *check_facts(validation, influence),
     ]
     of = "" if influence.metric is None else f" of {influence.metric}"
     drawn = figure(f"{words(influence.method).capitalize()}{of}, {where}", facts, height=height)

@@ -93,7 +93,7 @@ class Validation:
         return f"<p>{self!r}</p>" + str(self.df().to_html(max_rows=12))
 
 
-def validate(scores: NodeScores, effects: Effects, *, seed: int = 0) -> Validation:
+def against_effects(scores: NodeScores, effects: Effects, *, seed: int = 0) -> Validation:
     """Compare the scores with the effect of intervening on the same nodes of the same model.
 
     Raises MismatchError when they share no node, or come from other weights, another metric or (as far as the clean
