@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import time
 import warnings
@@ -98,3 +99,18 @@ def timed(function: Callable[[], Any]) -> tuple[float, Any]:
     began = time.perf_counter()
     result = function()
     return time.perf_counter() - began, result
+
+
+def peak_of(work: Callable[[], object]) -> int:
+    """Bytes of resident memory at the peak of `work` above what there is before it, by the kernel's own mark."""
+
+    def status(field: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
+
+    work()  # first calls pay for libraries and their buffers
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what loading freed and kept would hide a part of the peak
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    before = status("VmRSS")
+    work()
+    return status("VmHWM") - before

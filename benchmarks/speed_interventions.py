@@ -14,7 +14,6 @@ Numbers are compared on the sampled rows. Every repetition times both sides next
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import os
 import platform
@@ -28,12 +27,11 @@ from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from cases import CASES, CHANGED, LENGTH, PROMPTS, Case, smollm2_is_here, timed
+from cases import CASES, CHANGED, LENGTH, PROMPTS, Case, peak_of, smollm2_is_here, timed
 
 from llmtrace.interventions import Effects, patch_sweep, path_patch
 from llmtrace.models import describe, final_residual
@@ -219,21 +217,6 @@ def forward(case: Case, options: argparse.Namespace) -> str:
         f"One forward pass with the metric's logits: ours {ours:.2f} s, Hugging Face {hf:.2f} s, stock "
         f"HookedTransformer {stock:.2f} s: **{ratio:.2f}** of Hugging Face (asked: at most 1.2)."
     )
-
-
-def peak_of(work: Callable[[], object]) -> int:
-    """Bytes of resident memory at the peak of `work` above what there is before it, by the kernel's own mark."""
-
-    def status(field: str) -> int:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
-
-    work()  # first calls pay for libraries and their buffers
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what loading freed and kept would hide a part of the peak
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-    before = status("VmRSS")
-    work()
-    return status("VmHWM") - before
 
 
 def memory_of(name: str, side: str, kind: str) -> None:

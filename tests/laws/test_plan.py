@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from tiny import ALL, prompts
+from tiny import ALL, close, prompts
 
 from llmtrace import circuits
 from llmtrace.circuits import METHODS, Graph, plan_discover
@@ -48,8 +48,7 @@ def test_memory_decides_how_many_prompts_ride_together() -> None:
     much, little = (plan_discover(TINY.model, p, method="eap", memory=m) for m in ("1GB", "60kB"))
     assert much.prompts_at_once == len(p) > little.prompts_at_once >= 1
     assert little.bytes <= 60_000 and "2 forward and 1 backward passes" in str(much)
-    close = circuits.eap(TINY.model, p, memory="60kB").per_prompt - circuits.eap(TINY.model, p).per_prompt
-    assert close.abs().max() < 1e-9
+    close(circuits.eap(TINY.model, p, memory="60kB").per_prompt, circuits.eap(TINY.model, p).per_prompt, TINY.atol)
 
 
 def test_what_has_no_cost_is_refused() -> None:
