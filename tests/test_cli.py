@@ -125,6 +125,7 @@ JSON_CALLS: dict[str, tuple[str, ...]] = {
     "trace": ("trace", TINY, "--what", "pattern,resid_post", "--layers", "0,2-3", "--positions", "END,S2,-1", *SMALL),
     "trace of texts": ("trace", TINY, "--prompt", "When Eric and Sam went to the garden", "--prompt", "Sam gave a key"),
     **{method: ("influence", TINY, "--method", method, *SMALL) for method in options.METHODS},
+    "influence, validated": ("influence", TINY, "--method", "occlusion", "--by", "attention", "--validate", *SMALL),
     "influence of one head": ("influence", TINY, "--method", "raw_attention", "--layer", "1", "--head", "2", *SMALL),
     "heads": ("heads", TINY, "--by", "name_mover", "--length", "9", "--draws", "3", *SMALL),
     "heads of a known circuit": ("heads", "induction", "--top", "3"),
@@ -212,6 +213,10 @@ def test_the_numbers_are_those_of_the_package() -> None:
     assert [row["mean"] for row in rows] == pytest.approx(scores.mean().tolist(), abs=1e-6)
     circuit = lt.discover(model, asked, n_edges=30)
     rows = document(run("discover", TINY, "--n-edges", "30", *SMALL, "--json"))["rows"]
+    found = lt.validate(lt.rollout(model, asked), model, asked, seed=3)
+    told = document(run("influence", TINY, "--method", "rollout", "--validate", *SMALL, "--json"))["summary"]
+    assert [row["method"] for row in told["validation"]] == list(found.methods)
+    assert told["validation"][0]["rank_correlation"] == pytest.approx(found.rank_correlation, abs=1e-6)
     assert {row["edge"] for row in rows} == {str(edge) for edge in circuit.edges}
     circuit = lt.discover(model, asked, method="acdc", tau=0.5)
     rows = document(run("discover", TINY, "--method", "acdc", "--tau", "0.5", *SMALL, "--json"))["rows"]
@@ -402,6 +407,7 @@ ERRORS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "a method's option": (("influence", TINY, "--method", "rollout", "--layer", "1"), 2, "rollout takes"),
     "two kinds of prompts": (("trace", TINY, "--prompt", "the", "--task", "ioi"), 2, "--prompt and --task"),
     "corruption of another task": (("paths", TINY, "--task", "induction", "--corruption", "abc"), 2, "--task ioi"),
+    "no check": (("influence", TINY, "--method", "logit_lens", "--validate", "-n", "2"), 2, "leave --validate out"),
     "no prompts": (("paths", TINY, "-n", "0"), 2, "0"),
     "size of a circuit": (("discover", TINY, "--n-edges", "999999"), 2, "1,519"),
     "model": (("paths", "gpt3-tiny"), 3, "'gpt3-tiny'"),

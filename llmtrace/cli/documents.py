@@ -3,8 +3,8 @@
     command     kind                     rows                    summary
     models      llmtrace.cli.models      ModelRow
     trace       llmtrace.cli.trace       ActivationRow           prompts, tokens, bytes
-    influence   llmtrace.cli.influence   NodeRow, SourceRow,     method, gap (largest miss of the sum law)
-                                         StageRow or TokenRow
+    influence   llmtrace.cli.influence   NodeRow, SourceRow,     method, gap (largest miss of the sum law),
+                                         StageRow or TokenRow    validation (a row per method)
     heads       llmtrace.cli.heads       HeadRow                 by, length, left_out, composition, baseline
     neurons     llmtrace.cli.neurons     NeuronRow               by, tokens, neurons, left_out
     lens        llmtrace.cli.lens        StageTokenRow           stream (means of each stage), position

@@ -36,6 +36,7 @@ from llmtrace.cli.run import Run
 if TYPE_CHECKING:
     from llmtrace.cli.screen import Next, Screen
     from llmtrace.plots import Section
+    from llmtrace.validation import CausalCheck
 
 
 def influence(
@@ -73,6 +74,9 @@ def influence(
         str | None,
         typer.Option("--memory", metavar="SIZE", help="For occlusion and gradients: beside the weights, such as 2GB."),
     ] = None,
+    validate: Annotated[
+        bool, typer.Option("--validate", help="Hold the score against intervening, beside attention and chance.")
+    ] = False,
     top: Top = 10,
     prompt: Texts = None,
     prompts: File = None,
@@ -88,7 +92,8 @@ def influence(
 ) -> None:
     """Score what pushes the answer, from one pass.
 
-    By node, neuron, source token, layer or attention. A score is a claim: llmtrace ablate and paths test it.
+    By node, neuron, source token, layer or attention. A score is a claim: --validate, and llmtrace ablate and paths,
+    test it.
     """
     taken = {
         "metric": metric, "layer": layer, "head": head, "layers": numbers("--layers", layers),
@@ -97,6 +102,7 @@ def influence(
     given: dict[str, Any] = {name: value for name, value in taken.items() if value is not None}
     asked = Asked(task, n, corruption, prompts, tuple(prompt or ()), seed)
     options = {"method": method, **given, **({} if heads is None else {"heads": heads})}
+    options |= {"validate": True} if validate else {}
     run = Run("influence", model, json, out, overwrite, device, dtype, asked, options)
 
     from llmtrace import influence as room
@@ -108,6 +114,11 @@ def influence(
     chosen = run.prompts(traced)
     scores = row.function(traced, chosen, **given)
     measured = getattr(scores, "metric", None)
+    check = (
+        _check(method, scores, traced, chosen, {"metric": metric, "by": by, "memory": memory, "seed": seed})
+        if validate
+        else None
+    )
     title = method.replace("_", " ")
 
     def show(screen: Screen) -> list[Next]:
@@ -118,6 +129,11 @@ def influence(
         screen.table(*table)
         if (gap := gap_of(scores)) is not None:
             screen.say(f"\n{sums_to(scores)} (largest miss {gap:.0e}).")
+        if check is not None:
+            screen.say(
+                f"\nIs it true? {check.what.capitalize()} against {check.test}: mean over prompts, 95% intervals.\n"
+            )
+            screen.table(*_checked(check))
         return _next(run, scores)
 
     run.finish(
@@ -126,8 +142,8 @@ def influence(
         model=traced,
         prompts=chosen,
         metric=measured,
-        summary={"method": method, "gap": gap_of(scores)},
-        sections=lambda: _sections(scores, title, row.summary),
+        summary={"method": method, "gap": gap_of(scores), **({} if check is None else {"validation": _records(check)})},
+        sections=lambda: _sections(scores, title, row.summary, check),
     )
 
 
@@ -149,7 +165,37 @@ def _next(run: Run, scores: Any) -> list[Next]:
     ]
 
 
-def _sections(scores: Any, title: str, summary: str) -> list[Section]:
+def _check(method: str, scores: Any, model: Any, prompts: Any, asked: dict[str, Any]) -> CausalCheck:
+    from llmtrace.errors import InputError
+    from llmtrace.influence import NodeScores, TokenInfluence
+    from llmtrace.validation import validate
+
+    if not isinstance(scores, NodeScores | TokenInfluence):
+        raise InputError(
+            f"Expected scores of tokens or nodes to validate, {method} gives others; leave --validate out."
+        )
+    return validate(scores, model, prompts, **{name: value for name, value in asked.items() if value is not None})
+
+
+def _checked(check: CausalCheck) -> tuple[list[str], list[list[Any]]]:
+    rows = []
+    for method, role in zip(check.methods, check.roles, strict=True):
+        rho, low, high = check.estimate("rank_correlation", method)
+        rest = [check.estimate(name, method)[0] for name in ("top_share", "deletion", "insertion")]
+        rows.append([method, role, rho, f"[{low:+.2f}, {high:+.2f}]", *rest])
+    return ["method", "role", "rank correlation", "interval", f"share of top {check.k}", "deletion", "insertion"], rows
+
+
+def _records(check: CausalCheck) -> list[dict[str, Any]]:
+    """The whole table; a number that does not exist is null."""
+    frame = check.df().astype(object)
+    records: list[dict[str, Any]] = frame.where(frame.notna(), None).to_dict("records")
+    return records
+
+
+def _sections(scores: Any, title: str, summary: str, check: CausalCheck | None) -> list[Section]:
     from llmtrace.plots import Section, plot
 
-    return [Section(title.capitalize(), f"{summary.capitalize()}.", figure=plot(scores))]
+    said = {} if check is None else {"validation": check}
+    first = Section(title.capitalize(), f"{summary.capitalize()}.", figure=plot(scores, **said))
+    return [first] if check is None else [first, Section("Is it true?", repr(check), figure=plot(check))]
