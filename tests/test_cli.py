@@ -165,6 +165,8 @@ JSON_CALLS: dict[str, tuple[str, ...]] = {
     "discover backwards": (
         "discover",
         TINY,
+        "--method",
+        "eap",
         "--direction",
         "denoising",
         "--rule",
@@ -176,7 +178,7 @@ JSON_CALLS: dict[str, tuple[str, ...]] = {
         *SMALL,
     ),
     "discover by trying": ("discover", TINY, "--method", "acdc", "--tau", "0.5", "--memory", "1GB", *SMALL),
-    "discover at positions": ("discover", TINY, "--spans", "S1,S2,END", "--n-edges", "40", *SMALL),
+    "discover at positions": ("discover", TINY, "--spans", "S1,S2,END", "--neurons", "m0.n3,m2.n7", *SMALL),
     "discover what is loud": ("discover", TINY, "--method", "ifr", "--edges", "9", *SMALL),
 }
 
@@ -211,12 +213,12 @@ def test_the_numbers_are_those_of_the_package() -> None:
     scores = lt.direct_logit_attribution(model, asked)
     rows = document(run("influence", TINY, *SMALL, "--json"))["rows"]
     assert [row["mean"] for row in rows] == pytest.approx(scores.mean().tolist(), abs=1e-6)
-    circuit = lt.discover(model, asked, n_edges=30)
-    rows = document(run("discover", TINY, "--n-edges", "30", *SMALL, "--json"))["rows"]
     found = lt.validate(lt.rollout(model, asked), model, asked, seed=3)
     told = document(run("influence", TINY, "--method", "rollout", "--validate", *SMALL, "--json"))["summary"]
     assert [row["method"] for row in told["validation"]] == list(found.methods)
     assert told["validation"][0]["rank_correlation"] == pytest.approx(found.rank_correlation, abs=1e-6)
+    circuit = lt.discover(model, asked, n_edges=30)
+    rows = document(run("discover", TINY, "--n-edges", "30", *SMALL, "--json"))["rows"]
     assert {row["edge"] for row in rows} == {str(edge) for edge in circuit.edges}
     circuit = lt.discover(model, asked, method="acdc", tau=0.5)
     rows = document(run("discover", TINY, "--method", "acdc", "--tau", "0.5", *SMALL, "--json"))["rows"]
@@ -302,7 +304,7 @@ def test_a_dry_run_of_a_discovery_runs_nothing(monkeypatch: pytest.MonkeyPatch) 
     said = run("discover", TINY, "--method", "eap-ig", "--steps", "3", "--dry-run", *SMALL).stdout
     assert "eap-ig over 1,519 edges: 5 forward and 3 backward passes" in said and "Nothing was run" in said
     planned = document(run("discover", TINY, "--dry-run", "--json", *SMALL))
-    assert planned["summary"]["forward"] == 2 and planned["summary"]["backward"] == 1 and planned["rows"] == []
+    assert planned["summary"]["forward"] == 7 and planned["summary"]["backward"] == 5 and planned["rows"] == []
 
 
 def test_a_discovery_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
@@ -405,9 +407,9 @@ ERRORS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "unknown word": (("trace", TINY, "--prompt", "Xyzzy went"), 2, "'Xyzzy'"),
     "layers": (("trace", TINY, "--layers", "all"), 2, "--layers"),
     "a method's option": (("influence", TINY, "--method", "rollout", "--layer", "1"), 2, "rollout takes"),
+    "no check": (("influence", TINY, "--method", "logit_lens", "--validate", "-n", "2"), 2, "leave --validate out"),
     "two kinds of prompts": (("trace", TINY, "--prompt", "the", "--task", "ioi"), 2, "--prompt and --task"),
     "corruption of another task": (("paths", TINY, "--task", "induction", "--corruption", "abc"), 2, "--task ioi"),
-    "no check": (("influence", TINY, "--method", "logit_lens", "--validate", "-n", "2"), 2, "leave --validate out"),
     "no prompts": (("paths", TINY, "-n", "0"), 2, "0"),
     "size of a circuit": (("discover", TINY, "--n-edges", "999999"), 2, "1,519"),
     "model": (("paths", "gpt3-tiny"), 3, "'gpt3-tiny'"),

@@ -26,7 +26,7 @@ def discover(
     *,
     n_edges: int | None = None,
     threshold: float | None = None,
-    method: str = "eap",
+    method: str = "eap-ig",
     selection: str | None = None,
     prune: bool | None = None,
     pnr: float | None = None,
@@ -35,6 +35,8 @@ def discover(
 ) -> Circuit:
     """The circuit of `n_edges` edges that `method` ranks highest, or of those whose |score| is `threshold` or more.
 
+    method                  a row of `METHODS`; the default is the cheapest of those that found the best circuits of
+                            language models in `benchmarks/truth_discovery.py`
     selection, prune, pnr   as in `select`
     options                 of the method, such as steps=5 (eap-ig) or tau=0.01 (acdc)
 

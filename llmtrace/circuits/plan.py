@@ -80,7 +80,7 @@ def plan_discover(
     model: TraceModel,
     prompts: PromptSet,
     *,
-    method: str = "eap",
+    method: str = "eap-ig",
     graph: Graph | None = None,
     memory: Memory = "auto",
     **options: Any,

@@ -53,7 +53,7 @@ CARRIED = {"resample": "what it carries on the corrupted prompt", "zero": "nothi
 
 def discover(
     model: Source,
-    method: Annotated[str, typer.Option("--method", metavar=one_of(DISCOVERY), help="How edges are scored.")] = "eap",
+    method: Annotated[str, typer.Option("--method", metavar=one_of(DISCOVERY), help="How edges are scored.")] = "eap-ig",
     n_edges: Annotated[
         int | None,
         typer.Option(
@@ -103,6 +103,10 @@ def discover(
             "--spans", metavar="PLACES", help="Tell positions apart: spans begin at these, such as S1,S2,END."
         ),
     ] = None,
+    neurons: Annotated[
+        str | None,
+        typer.Option("--neurons", metavar="NEURONS", help="Nodes of their own beside their MLPs, such as m2.n17,m3.n5."),
+    ] = None,
     resume: Resume = None,
     dry_run: DryRun = False,
     memory: Annotated[
@@ -139,7 +143,7 @@ def discover(
     }
     how["resume"] = resume
     given: dict[str, Any] = {name: value for name, value in how.items() if value is not None}
-    options = {"method": method, **size, "metric": metric, **given, "spans": spans, "dry_run": dry_run}
+    options = {"method": method, **size, "metric": metric, **given, "spans": spans, "neurons": neurons, "dry_run": dry_run}
     options["resume"] = None if resume is None else str(resume)
     run = Run(
         "discover", model, json, out, overwrite, device, dtype, Asked(task, n, corruption, prompts, seed=seed), options
@@ -150,7 +154,9 @@ def discover(
 
     traced = run.load()
     chosen = run.prompts(traced)
-    graph = circuits.Graph.of(traced, spans=tuple(spans.split(",")) if spans else ())
+    graph = circuits.Graph.of(
+        traced, spans=tuple(spans.split(",")) if spans else (), neurons=neurons.split(",") if neurons else ()
+    )
     if n_edges is None and threshold is None and tau is None:
         size["n_edges"] = max(1, round(graph.n_edges / 10))
     if dry_run:
@@ -162,7 +168,7 @@ def discover(
 
     def show(screen: Screen) -> list[Next]:
         _tell(screen, circuit, chosen, rows[:top])
-        asked = {"method": method, **size, **given, "spans": spans, "resume": None}
+        asked = {"method": method, **size, **given, "spans": spans, "neurons": neurons, "resume": None}
         flags = "".join(f" --{name.replace('_', '-')} {value}" for name, value in asked.items() if value is not None)
         return _next(run, screen, chosen, flags)
 
