@@ -1,6 +1,7 @@
 """Tokens and spans taken out of a run: the metric without any set of them, many sets in one pass.
 
-    zero, mean, corrupted, pad   another input stands at the token's place (`influence/baselines.py`)
+    zero, mean, corrupted, pad   another input stands at the token's place (`influence/baselines.py`); of "corrupted"
+                                 only tokens that differ are ranked
     attention                    no other position sees the token, in any layer
     edge                         the metric's position does not see it, in any layer: the edges target -> source are
                                  knocked out, and what reaches the target by way of others stays
@@ -61,6 +62,8 @@ class TokenRemoval(Removal):
         target = metric.positions.cpu()[:, None]
         at = torch.arange(prompts.clean.shape[1])
         removable = (at < target) if by in EDGES else (at <= target)
+        if by == "corrupted":  # a token that both prompts share is not taken away, whatever the model does
+            removable = removable & (prompts.clean != prompts.corrupted)
         for position in keep:
             removable = removable & (at != prompts.position(position)[:, None])
         labels = token_labels(model, prompts.clean)
@@ -75,7 +78,8 @@ class TokenRemoval(Removal):
             self._members, self.names = spans.members, (spans.names,) * len(labels)
         self._members = self._members & removable[:, None]
         self.there = self._members.any(-1)
-        require_two(self.there, "tokens" if spans is None else "spans")
+        which = " that the corruption changes" if by == "corrupted" else ""
+        require_two(self.there, f"{'tokens' if spans is None else 'spans'}{which}")
 
     @property
     def method(self) -> str:

@@ -68,6 +68,7 @@ def test_curves_are_whole_passes_in_the_order_of_the_score(tiny: Tiny, by: str) 
     found = validate(score, model, p, by=by, steps=99, draws=1)
     assert isinstance(found, CausalCheck)
     there = p.mask & (torch.arange(7) < p.positions["END"][:, None] + (by not in ("attention", "edge")))
+    there &= (p.clean != p.corrupted) if by == "corrupted" else True
     assert torch.equal(found.there, there)
     clean = without(model, p, torch.zeros_like(there), by)
     for j in range(7):
@@ -160,9 +161,10 @@ def test_no_order_falls_faster_than_one_that_begins_with_the_truth(by: str) -> N
     deletion begins there and nowhere else, and the true losses reach it."""
     model, p = induction()
     removal = TokenRemoval(model, p, p.metric(), by=by)
-    n = int(removal.there.sum())
+    units = removal.there[0].nonzero()[:, 0].tolist()  # without the last token, or the first, which no text changes
+    n = len(units)
     sets = torch.zeros(2**n, 1, 9, dtype=torch.bool)
-    sets[:, 0, :n] = ((torch.arange(2**n)[:, None] >> torch.arange(n)) & 1).bool()
+    sets[:, 0, units] = ((torch.arange(2**n)[:, None] >> torch.arange(n)) & 1).bool()
     values = removal.without(sets)[:, 0].tolist()
 
     @functools.cache
@@ -173,7 +175,7 @@ def test_no_order_falls_faster_than_one_that_begins_with_the_truth(by: str) -> N
         more = min(least(gone | 1 << j) for j in range(n) if not gone >> j & 1)
         return float(values[gone] * (0.5 if gone == 0 else 1.0) + more)
 
-    by_first = {j: (values[0] / 2 + least(1 << j)) / n for j in range(n)}
+    by_first = {units[j]: (values[0] / 2 + least(1 << j)) / n for j in range(n)}
     assert min(by_first, key=lambda j: by_first[j]) == 4
     assert all(area > by_first[4] + 1e-3 for j, area in by_first.items() if j != 4)
     truth = TokenInfluence(
@@ -324,6 +326,8 @@ def refusals() -> Iterable[tuple[Any, tuple[Any, ...], dict[str, Any], type[Exce
     yield (direct.by_span(spans), (model, p), {}, InputError, "Expected the spans")
     yield (direct.by_span(spans, rows="spans"), (model, p), {"spans": spans}, MismatchError, "means over")
     yield (tokens, (model, p), {"steps": 1}, InputError, "steps as a whole number from 2 on")
+    once = changed(p, corrupted=p.clean.where(torch.arange(7) != 2, p.corrupted))
+    yield (tokens, (model, once), {"by": "corrupted"}, InputError, "two tokens that the corruption changes")
     yield (tokens, (model, p), {"keep": list(range(6))}, InputError, "at least two tokens to rank")
     missed = changed(direct, targets=p.positions["MID"][:, None])
     yield (missed, (model, p), {}, MismatchError, "position that logit_diff is read at")
