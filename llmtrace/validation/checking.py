@@ -50,32 +50,28 @@ class Claim:
 
 
 def check_tokens(
-    scores: Sequence[Any], model: TraceModel, prompts: PromptSet, chosen: Chosen, *, keep: Sequence[Position]
-) -> CausalCheck:
-    metric = _metric(scores, model, prompts, chosen.metric)
-    by = "mean" if chosen.by == "auto" else chosen.by
-    removal = TokenRemoval(model, prompts, metric, by=by, keep=keep, memory=chosen.memory)
-    baselines = [raw_attention(model, prompts), rollout(model, prompts)]
-    claims = [
-        Claim(name, role, token_row(score, model, prompts, metric))
-        for name, role, score in _with_baselines(scores, baselines, by)
-    ]
-    return _check(claims, removal, metric, model, chosen, "tokens", {"keep": list(keep)})
-
-
-def check_spans(
-    scores: Sequence[Any], model: TraceModel, prompts: PromptSet, chosen: Chosen, *, spans: Spans,
+    scores: Sequence[Any],
+    model: TraceModel,
+    prompts: PromptSet,
+    chosen: Chosen,
+    *,
+    spans: Spans | None,
     keep: Sequence[Position],
-) -> CausalCheck:  # fmt: skip
+) -> CausalCheck:
+    """Of tokens, or with `spans` of spans: then scores and baselines are sums over each."""
     metric = _metric(scores, model, prompts, chosen.metric)
     by = "mean" if chosen.by == "auto" else chosen.by
     removal = TokenRemoval(model, prompts, metric, by=by, spans=spans, keep=keep, memory=chosen.memory)
-    baselines = [method(model, prompts).by_span(spans) for method in (raw_attention, rollout)]
-    claims = [
-        Claim(name, role, span_row(score, model, prompts, metric, spans))
-        for name, role, score in _with_baselines(scores, baselines, by)
-    ]
-    return _check(claims, removal, metric, model, chosen, "spans", {"keep": list(keep)})
+    attention = [method(model, prompts) for method in (raw_attention, rollout)]
+    baselines = attention if spans is None else [found.by_span(spans) for found in attention]
+
+    def claimed(score: Any) -> Float[Tensor, "batch unit"]:
+        if spans is None:
+            return token_row(score, model, prompts, metric)
+        return span_row(score, model, prompts, metric, spans)
+
+    claims = [Claim(name, role, claimed(score)) for name, role, score in _with_baselines(scores, baselines, by)]
+    return _check(claims, removal, metric, model, chosen, "tokens" if spans is None else "spans", {"keep": list(keep)})
 
 
 def check_nodes(
@@ -99,7 +95,7 @@ def check_nodes(
     for name, role, score in _with_baselines(scores, [], by):
         row = {node: i for i, node in enumerate(score.nodes)}
         values = score.values[[row[node] for node in nodes]].T
-        claims.append(Claim(name, role, values.detach().double().cpu()))
+        claims.append(Claim(name, role, values.detach().cpu().double()))
     about = {"sample": sample, "nodes": len(nodes), "of": len(shared)}
     return _check(claims, removal, metric, model, chosen, "nodes", about)
 
@@ -167,6 +163,9 @@ def _check(
         claims.append(Claim(test, "oracle", loss))
     tie, *lots = lots_for(there, 1 + chosen.draws, chosen.seed)
     scored = torch.stack([*(claim.score.masked_fill(~there, 0.0) for claim in claims), *lots])
+    for claim in claims:
+        if not claim.score[there].isfinite().all():
+            raise InputError(f"Expected numbers as scores, got some of {claim.method} that are none; score again.")
     by_score = torch.stack([places(score, there, tie) for score in scored])
     by_size = torch.stack([places(score.abs(), there, tie) for score in scored])
     curves = measure(removal, by_score, chosen.steps)

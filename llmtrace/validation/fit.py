@@ -46,7 +46,7 @@ def token_row(
                 f"targets {scores.targets[0].tolist()}; score that position too."
             )
         row = same.int().argmax(1)
-    return scores.values.detach().double().cpu()[torch.arange(len(prompts)), row]
+    return scores.values.detach().cpu().double()[torch.arange(len(prompts)), row]
 
 
 def span_row(
@@ -69,4 +69,4 @@ def span_row(
                 f"{', '.join(scores.rows[prompt][:3])}; score these prompts at that position."
             )
         found.append(scores.values[prompt, scores.rows[prompt].index(name)])
-    return torch.stack(found).detach().double().cpu()
+    return torch.stack(found).detach().cpu().double()

@@ -26,7 +26,7 @@ from llmtrace.models.budget import Memory
 from llmtrace.nodes import Position
 from llmtrace.prompts import PromptSet, Spans
 from llmtrace.validation.causal_check import CausalCheck
-from llmtrace.validation.checking import Chosen, check_nodes, check_spans, check_tokens
+from llmtrace.validation.checking import Chosen, check_nodes, check_tokens
 from llmtrace.validation.effects import Validation, against_effects
 
 Scored = TokenInfluence | SpanInfluence | NodeScores
@@ -115,10 +115,10 @@ def validate(
         if spans is not None or keep:
             raise InputError("Expected spans= and keep= with scores of tokens only, got scores of nodes; leave it out.")
         return check_nodes(several, effects, prompts, chosen, sample=sample)
-    if isinstance(several[0], SpanInfluence):
-        if spans is None:
-            raise InputError("Expected the spans that were scored, got none; pass spans= as to by_span.")
-        return check_spans(several, effects, prompts, chosen, spans=spans, keep=keep)
-    if spans is not None:
-        raise InputError("Expected spans= with a SpanInfluence, got scores of tokens; pass influence.by_span(spans).")
-    return check_tokens(several, effects, prompts, chosen, keep=keep)
+    if isinstance(several[0], SpanInfluence) != (spans is not None):
+        given = "scores of tokens and spans" if spans is not None else "scores of spans without them"
+        raise InputError(
+            f"Expected a SpanInfluence together with its spans, got {given}; write "
+            "validate(influence.by_span(spans), model, prompts, spans=spans)."
+        )
+    return check_tokens(several, effects, prompts, chosen, spans=spans, keep=keep)
