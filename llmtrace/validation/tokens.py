@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from einops import repeat
+from einops import einsum
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -66,18 +66,14 @@ class TokenRemoval(Removal):
             removable = removable & (prompts.clean != prompts.corrupted)
         for position in keep:
             removable = removable & (at != prompts.position(position)[:, None])
-        labels = token_labels(model, prompts.clean)
-        self.whole_tokens = spans is None
+        self._members: Bool[Tensor, "batch span pos"] | None = None
         if spans is None:
-            self._members = repeat(
-                torch.eye(len(at), dtype=torch.bool), "unit pos -> batch unit pos", batch=len(labels)
-            )
+            self.there, labels = removable, token_labels(model, prompts.clean)
             self.names = tuple(tuple(f"{label} ({i})" for i, label in enumerate(row)) for row in labels)
         else:
             spans.require_fit(*prompts.clean.shape)
-            self._members, self.names = spans.members, (spans.names,) * len(labels)
-        self._members = self._members & removable[:, None]
-        self.there = self._members.any(-1)
+            self._members = spans.members & removable[:, None]
+            self.there, self.names = self._members.any(-1), (spans.names,) * len(prompts)
         which = " that the corruption changes" if by == "corrupted" else ""
         require_two(self.there, f"{'tokens' if spans is None else 'spans'}{which}")
 
@@ -86,7 +82,7 @@ class TokenRemoval(Removal):
         return METHODS.get(self.by, f"occlusion ({self.by})")
 
     def singles(self) -> Float[Tensor, "batch unit"]:
-        if not self.whole_tokens or self.by == "edge":
+        if self._members is not None or self.by == "edge":
             return super().singles()
         found = occlusion(self.model, self.prompts, metric=self.metric, by=self.by, memory=self.memory)
         self.passes += 1 + self.there.sum(1).double().mean().item() / 2
@@ -95,7 +91,13 @@ class TokenRemoval(Removal):
     @torch.no_grad()
     def without(self, sets: Bool[Tensor, "variant batch unit"]) -> Float[Tensor, "variant batch"]:
         """Rows (variant, prompt) are stacked, as many as fit."""
-        gone = torch.einsum("vbu,bup->vbp", sets.double(), self._members.double()) > 0
+        if self._members is None:
+            gone = sets & self.there
+        else:
+            of_spans = einsum(
+                sets.float(), self._members.float(), "variant batch span, batch span pos -> variant batch pos"
+            )
+            gone = of_spans > 0
         n_variants, batch = sets.shape[:2]
         last = int(self.metric.positions.max()) + 1
         inputs = embedding(self.model, self.prompts.clean)[0][:, :last]
