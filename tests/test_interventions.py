@@ -10,10 +10,10 @@ import torch
 
 from llmtrace.errors import Cancelled, FileFormatError, InputError, LimitError, MismatchError, NotFoundError
 from llmtrace.interventions import Effects, ablate, patch, patch_sweep, path_patch, plan_patch_sweep, plan_path_patch
-from llmtrace.models.budget import budget, size
 from llmtrace.interventions.checkpoint import fingerprint
 from llmtrace.interventions.chunks import Chunk, chunks_of
 from llmtrace.models import final_residual, load
+from llmtrace.models.budget import budget, size
 from llmtrace.nodes import Head, KvHead, Mlp, Neuron, Port, Site, parse_place
 from llmtrace.progress import listen
 from llmtrace.prompts import ioi

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from llmtrace.circuits.graph import Graph
 from llmtrace.errors import UnsupportedError
-from llmtrace.prompts import PromptSet
+from llmtrace.prompts import PromptSet, Spans
 
 SpanOf = Int[Tensor, "batch pos"]
 
@@ -27,14 +27,10 @@ def span_of(graph: Graph, prompts: PromptSet) -> SpanOf | None:
     """
     if not graph.spans:
         return None
-    named = [int(name) if re.fullmatch(r"-?\d+", name) else name for name in graph.spans[1:]]
-    found = torch.zeros(prompts.clean.shape, dtype=torch.long)
-    latest = torch.full(prompts.clean.shape, -1)
-    for index, name in enumerate(named, start=1):
-        begins = prompts.position(name)[:, None].expand_as(found)
-        newer = (begins <= torch.arange(found.shape[1])) & (begins > latest)
-        found, latest = found.masked_fill(newer, index), latest.where(~newer, begins)
-    return found
+    if len(graph.spans) == 1:
+        return torch.zeros(prompts.clean.shape, dtype=torch.long)
+    begins = [int(name) if re.fullmatch(r"-?\d+", name) else name for name in graph.spans[1:]]
+    return Spans.between(prompts, begins).of.clamp(min=0)  # padding is read by nobody
 
 
 def require_no_spans(graph: Graph, what: str) -> None:

@@ -53,7 +53,9 @@ CARRIED = {"resample": "what it carries on the corrupted prompt", "zero": "nothi
 
 def discover(
     model: Source,
-    method: Annotated[str, typer.Option("--method", metavar=one_of(DISCOVERY), help="How edges are scored.")] = "eap-ig",
+    method: Annotated[
+        str, typer.Option("--method", metavar=one_of(DISCOVERY), help="How edges are scored.")
+    ] = "eap-ig",
     n_edges: Annotated[
         int | None,
         typer.Option(
@@ -105,7 +107,9 @@ def discover(
     ] = None,
     neurons: Annotated[
         str | None,
-        typer.Option("--neurons", metavar="NEURONS", help="Nodes of their own beside their MLPs, such as m2.n17,m3.n5."),
+        typer.Option(
+            "--neurons", metavar="NEURONS", help="Nodes of their own beside their MLPs, such as m2.n17,m3.n5."
+        ),
     ] = None,
     resume: Resume = None,
     dry_run: DryRun = False,
@@ -143,7 +147,15 @@ def discover(
     }
     how["resume"] = resume
     given: dict[str, Any] = {name: value for name, value in how.items() if value is not None}
-    options = {"method": method, **size, "metric": metric, **given, "spans": spans, "neurons": neurons, "dry_run": dry_run}
+    options = {
+        "method": method,
+        **size,
+        "metric": metric,
+        **given,
+        "spans": spans,
+        "neurons": neurons,
+        "dry_run": dry_run,
+    }
     options["resume"] = None if resume is None else str(resume)
     run = Run(
         "discover", model, json, out, overwrite, device, dtype, Asked(task, n, corruption, prompts, seed=seed), options

@@ -62,14 +62,15 @@ class Spans:
         return found.spans()
 
     @classmethod
-    def between(cls, prompts: PromptSet, positions: Sequence[str]) -> Spans:
-        """A span begins at its named position and ends before the next named one; what comes before is "start"."""
+    def between(cls, prompts: PromptSet, positions: Sequence[str | int]) -> Spans:
+        """A span begins at its position (a name or an index) and ends before the next one; what comes before is
+        "start"."""
         begins = torch.stack([prompts.position(name) for name in positions])  # span batch
         at = torch.arange(prompts.clean.shape[1])
         reached = begins[:, :, None] <= at
         latest = begins[:, :, None].expand_as(reached).masked_fill(~reached, -1).max(0)
         of = (latest.indices + 1).masked_fill(latest.values < 0, 0)
-        return cls((START, *positions), of.masked_fill(~prompts.mask, -1))
+        return cls((START, *map(str, positions)), of.masked_fill(~prompts.mask, -1))
 
     @property
     def members(self) -> Bool[Tensor, "batch span pos"]:
