@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from test_token_spans import tokenizer
-from tiny import ALL, POST_NORM, REST, WIDE, Tiny, close, has_mlp, hooked, one_of_each, over, prompts
+from tiny import ALL, POST_NORM, REST, WIDE, Tiny, close, has_mlp, one_of_each, over, over_hooked, prompts
 
 from llmtrace import influence, metrics, models
 from llmtrace.errors import InputError, LimitError, NotFoundError, UnsupportedError
@@ -82,7 +82,7 @@ def test_every_row_is_the_method_on_the_prefix(tiny: Tiny, method: str) -> None:
         assert gap is not None and gap.shape == (1, NEW) and gap.abs().max() < 100 * tiny.atol
 
 
-@over(one_of_each, hooked, has_mlp)
+@over_hooked(one_of_each, has_mlp)
 def test_without_a_contrast_the_log_probability_is_explained(tiny: Tiny) -> None:
     found = follow(tiny, method="input_x_gradient", against=None)
     assert found.metric == "log_probability" and found.against == ("",) * NEW

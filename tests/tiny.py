@@ -266,6 +266,19 @@ def over(*conditions: Condition, among: Iterable[Tiny] = ALL) -> pytest.MarkDeco
     return pytest.mark.parametrize("tiny", kept, ids=[tiny.name for tiny in kept])
 
 
+# TransformerLens' own small model discards changed attention scores as a bridge, and hand-built models are of it
+hand_built_scores_are_live = pytest.mark.skipif(
+    not HOOKED_EXISTS, reason="transformer-lens 4 has no HookedTransformer, and its own small model's scores are dead"
+)
+
+
+def over_hooked(*conditions: Condition, among: Iterable[Tiny] = ALL) -> pytest.MarkDecorator:
+    """The same on HookedTransformers alone, for laws that need float64 throughout."""
+    if not HOOKED_EXISTS:
+        return pytest.mark.skip(reason="transformer-lens 4 has no HookedTransformer")
+    return over(hooked, *conditions, among=among)
+
+
 def sequential(tiny: Tiny) -> bool:
     """Parallel attention + MLP blocks have no resid_mid (laws 1, 51)."""
     return not tiny.family.parallel

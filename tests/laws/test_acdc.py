@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import ALL, HOOKED_EXISTS, POST_NORM, WIDE, Tiny, hooked, one_of_each, over, prompts
+from tiny import ALL, ATTN_ONLY, GPTJ, HOOKED_EXISTS, LLAMA, POST_NORM, WIDE, Tiny, hooked, one_of_each, over, prompts
 
 from llmtrace import circuits
 from llmtrace.circuits import EdgeScores, Graph
@@ -49,10 +49,11 @@ def one_by_one(tiny: Tiny, p: PromptSet, tau: float, ablation: str) -> tuple[tor
 def test_decisions_are_those_of_the_sequential_loop(tiny: Tiny) -> None:
     """Edge for edge, under every ablation, prompts of two lengths and of one; no accepted step moved the metric by tau.
     At the least threshold (mean ablation) every edge with an effect stays.
-    A bridge and a post-norm model run whole circuits: one ablation says that the loop is right."""
-    parts_run_apart = hooked(tiny) and not tiny.family.post_norm
-    for ablation, tau in TRIES if parts_run_apart else TRIES[:1]:
-        for padded in (True, False) if parts_run_apart and ablation == "resample" else (True,):
+    A bridge and a post-norm model run whole circuits: one ablation says that the loop is right. Prompts of one length,
+    and means, are tried on one model of each way to read the residual stream."""
+    parts_run_apart, every = hooked(tiny) and not tiny.family.post_norm, tiny.family in (LLAMA, GPTJ, ATTN_ONLY)
+    for ablation, tau in TRIES[: 3 if every else 2] if parts_run_apart else TRIES[:1]:
+        for padded in (True, False) if parts_run_apart and every and ablation == "resample" else (True,):
             p = prompts(padded=padded)
             mask, accepted = one_by_one(tiny, p, tau, ablation)
             scores = circuits.acdc(tiny.model, p, tau=tau, ablation=ablation)

@@ -16,10 +16,11 @@ from tiny import (
     WIDE,
     Tiny,
     close,
-    hooked,
+    hand_built_scores_are_live,
     no_norm,
     one_of_each,
     over,
+    over_hooked,
     prompts,
     scores_are_live,
 )
@@ -51,7 +52,7 @@ def per_token(values: Tensor) -> Tensor:
 # --- gradients ---------------------------------------------------------------------------------------------------
 
 
-@over(one_of_each, hooked)
+@over_hooked(one_of_each)
 def test_input_x_gradient_is_the_slope_by_finite_differences(tiny: Tiny) -> None:
     """d/dt of the metric as one token's vector is stretched by 1 + t; nothing comes from what is not read."""
     p, model = prompts(padded=True), tiny.model
@@ -86,7 +87,7 @@ def test_input_x_gradient_is_complete_on_what_is_affine() -> None:
     assert scores.gap is not None and scores.gap.abs().max() < 1e-6
 
 
-@over(one_of_each, hooked)
+@over_hooked(one_of_each)
 @pytest.mark.parametrize("baseline", ["zero", "mean", "corrupted"])
 def test_integrated_gradients_equal_their_slow_twin(tiny: Tiny, baseline: str) -> None:
     """Points one at a time, gradients by the plain model; embeddings of the vocabulary averaged one by one."""
@@ -117,7 +118,7 @@ def absent(model: Any, p: PromptSet, baseline: str) -> Tensor:
     return torch.stack(every).mean(0).expand_as(x)
 
 
-@over(one_of_each, hooked)
+@over_hooked(one_of_each)
 def test_the_gap_of_integrated_gradients_goes_to_nothing(tiny: Tiny) -> None:
     """The midpoint rule: more steps, less missing."""
     p = prompts(padded=True)
@@ -250,6 +251,7 @@ def test_the_copied_token_of_the_induction_model_leads(method: str, options: dic
     assert int(values.argmax()) == 4 and values[4] > 2 * others.abs().max()
 
 
+@hand_built_scores_are_live
 def test_deleted_attention_breaks_the_copy_of_the_induction_model() -> None:
     """Hide w4, or w3 (what the previous-token head of w4 reads): either way nothing is copied."""
     model, p = known("induction")
