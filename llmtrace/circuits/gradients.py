@@ -60,6 +60,7 @@ class Gradients:
     final: Float[Tensor, "row pos d_model"]
     holds_norms: bool = False
     span_of: SpanOf | None = None
+    slope: float = float("nan")  # how much the metric minds its own residual stream, at the prompt where it does most
 
     def ports(self) -> Iterator[tuple[slice, int, Float[Tensor, "port row pos d_model"]]]:
         """(columns, how many writers come before, G) of each family of ports, layer by layer, the logits last."""
@@ -156,9 +157,10 @@ def reader_gradients(
             f"No gradient reaches {off[0]}, so its edges would be scored 0; use method='exact', or a HookedTransformer."
         )
     at_end = gradients.pop("final")
+    slope = _slope(metric, at_end.unflatten(0, (repeats, -1)), final.detach().unflatten(0, (repeats, -1)))
     if not flat:
-        _require_slope(metric, at_end.unflatten(0, (repeats, -1)), final.detach().unflatten(0, (repeats, -1)))
-    return Gradients(model, graph, gradients, streams, at_end, backward.holds_norms, span_of(graph, prompts))
+        require_slope(metric, slope, at_end.dtype)
+    return Gradients(model, graph, gradients, streams, at_end, backward.holds_norms, span_of(graph, prompts), slope)
 
 
 def _under_held_norm(model: TraceModel, metric: Metric, here: Tensor) -> Tensor:
@@ -221,10 +223,13 @@ def _per_port(gradient: Tensor) -> Float[Tensor, "row pos port d_out"]:
     return gradient if gradient.ndim == 4 else gradient[:, :, None]
 
 
-def _require_slope(metric: Metric, gradient: Tensor, final: Tensor) -> None:
+def _slope(metric: Metric, gradient: Tensor, final: Tensor) -> float:
+    return float((metric.here(gradient).norm(dim=-1) * metric.here(final).norm(dim=-1)).max())
+
+
+def require_slope(metric: Metric, slope: float, dtype: torch.dtype) -> None:
     """KL to the clean run has its minimum at the clean run: every score would be 0 (law 34)."""
-    slope = (metric.here(gradient).norm(dim=-1) * metric.here(final).norm(dim=-1)).max()
-    if slope < FLAT[gradient.dtype]:
+    if slope < FLAT[dtype]:
         raise InputError(
             f"Expected a task metric for EAP: the gradient of {metric.name} is zero at the clean run, as that of KL to "
             "the clean run always is, so every score would be 0 (law 34); use 'logit_diff' or 'probability'."

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmtrace.circuits.discovery.batches import scored
-from llmtrace.circuits.gradients import edge_products, reader_gradients
+from llmtrace.circuits.gradients import edge_products, reader_gradients, require_slope
 from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.scores import EdgeScores
 from llmtrace.interventions import Memory
@@ -40,9 +40,10 @@ def clean_corrupted(
     def of_batch(graph: Graph, some: PromptSet, read: Metric) -> Float[Tensor, "batch node port"]:
         ends = [Recorder(model, split_embed=graph.split_embed, neurons=graph.neurons) for _ in SIDES]
         gradients = [
-            reader_gradients(model, graph, some, read, tokens=some.side(side), hooks=record.hooks, rule=rule)
+            reader_gradients(model, graph, some, read, tokens=some.side(side), hooks=record.hooks, rule=rule, flat=True)
             for side, record in zip(SIDES, ends, strict=True)
         ]
+        require_slope(read, max(one.slope for one in gradients), model.W_E.dtype)  # at one of the ends it may be flat
         clean, corrupted = (record.values for record in ends)
         change = corrupted.sub_(clean)
         at_clean, at_corrupted = (edge_products(one, change) for one in gradients)
