@@ -65,6 +65,18 @@ class Circuit:
             mask[graph.index(parse_edge(edge) if isinstance(edge, str) else edge)] = True
         return cls(graph, mask, **fields)
 
+    @classmethod
+    def of_nodes(cls, graph: Graph, nodes: Iterable[Node | str], **fields: Any) -> Circuit:
+        """Every edge between these nodes, the input and the logits: a circuit of nodes. Raises NotFoundError for a node
+        that the graph does not have."""
+        writers = [(node,) for node in graph.nodes]
+        chosen = [parse_node(node) if isinstance(node, str) else node for node in nodes]
+        inside = torch.zeros(len(graph.nodes), dtype=torch.bool)
+        inside[: graph.before(0)] = True
+        inside[[place_of((node,), writers, "the graph") for node in chosen]] = True
+        reads = [not (rows := graph.writer_of(port)) or bool(inside[rows].any()) for port in graph.ports]
+        return cls(graph, graph.real & inside[:, None] & torch.tensor(reads), **fields)
+
     @property
     def n_edges(self) -> int:
         return int(self.mask.sum())

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmtrace.circuits.graph import Graph
+from llmtrace.influence import NodeScores
 from llmtrace.nodes import Edge
 
 if TYPE_CHECKING:
@@ -41,6 +42,13 @@ class EdgeScores:
     def without_neurons(self) -> EdgeScores:
         """Summed over the neurons and the rest of each MLP: for first-order scores those of the graph without."""
         return replace(self, graph=self.graph.without_neurons, per_prompt=self.graph.in_mlps(self.per_prompt))
+
+    def by_node(self) -> NodeScores:
+        """The edges out of each node added up: for EAP the attribution patching of the node (law 29)."""
+        return NodeScores(
+            nodes=self.graph.nodes, values=self.per_prompt.sum(2).T, total=None, method=f"{self.method} by node",
+            metric=self.metric, provenance=self.provenance, options=self.options,
+        )  # fmt: skip
 
     def of(self, edge: Edge) -> Float[Tensor, " batch"]:
         row, column = self.graph.index(edge)

@@ -14,7 +14,8 @@ from tiny import ALL, Tiny, close, one_of_each, over, prompts
 from llmtrace import circuits, interventions
 from llmtrace.circuits import Circuit, EdgeScores, Graph, evaluate, run_circuit, select
 from llmtrace.circuits.selection import greedy_edges, top_edges
-from llmtrace.nodes import Edge, Logits, Mlp, Node, Port
+from llmtrace.errors import NotFoundError
+from llmtrace.nodes import Edge, Head, Logits, Mlp, Node, Port
 from llmtrace.statistics import bootstrap_interval, bootstrap_samples
 
 ABLATIONS = ("resample", "zero", "mean")
@@ -243,3 +244,16 @@ def test_normalised_effects_by_hand() -> None:
     order = sorted(range(len(effects.nodes)), key=lambda i: -abs(float(effects.change[i].mean())))
     assert list(nodes) == [effects.nodes[i] for i in order[:3]]
     assert sizes == pytest.approx([float(effects.change[i].mean()) for i in order[:3]])
+
+
+def test_a_circuit_of_nodes_has_every_edge_between_them() -> None:
+    """Heads of a group share their keys and values; all nodes are the whole graph, none the edge input -> logits."""
+    graph = Graph(2, 4, 2, parallel=False, attn_only=False)
+    circuit = Circuit.of_nodes(graph, [Head(0, 1), "m0", "a1.h2"])
+    names = {str(edge) for edge in circuit.edges}
+    assert {"input->a0.kv0<k>", "a0.h1->m0", "m0->a1.kv1<v>", "a0.h1->a1.h2<q>", "a1.h2->logits"} <= names
+    assert not any("a0.h2" in name or "a1.h3" in name or "a1.kv0" in name or "m1" in name for name in names)
+    assert Circuit.of_nodes(graph, graph.nodes).n_edges == graph.n_edges
+    assert [str(edge) for edge in Circuit.of_nodes(graph, []).edges] == ["input->logits"]
+    with pytest.raises(NotFoundError):
+        Circuit.of_nodes(graph, ["a7.h0"])

@@ -58,6 +58,7 @@ def test_edges_out_of_a_node_sum_to_attribution_patching(tiny: Tiny) -> None:
         out_of[edge.writer] = out_of.get(edge.writer, 0) + scores.of(edge)
     for node, score in slow.attribution_patching(tiny.model, p).items():
         close(out_of[node], score, 10 * tiny.atol)
+        close(scores.by_node().of(node), score, 10 * tiny.atol)
 
 
 @over(no_norm)
