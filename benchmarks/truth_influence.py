@@ -76,7 +76,7 @@ def facts(model: Any, n: int) -> PromptSet:
 def conversations(model: Any, n: int) -> PromptSet:
     """A conversation: the instruction names one thing, a document before it another; the assistant has begun to speak.
 
-    Questions that a model of this size answers: of ten wordings tried on SmolLM2-135M-Instruct, two had the instructed
+    Questions that a model of this size answers: of 13 wordings tried on SmolLM2-135M-Instruct, two had the instructed
     word before the distracting one in all of eight conversations, this one and "Repeat this word".
     """
     talks, right, wrong = [], [], []
