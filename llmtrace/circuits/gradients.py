@@ -26,6 +26,7 @@ from torch.nn.functional import one_hot
 from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.spans import SpanOf, span_of
 from llmtrace.errors import InputError, UnsupportedError
+from llmtrace.influence.input_gradients import FLAT
 from llmtrace.metrics import Metric
 from llmtrace.models import (
     Hook,
@@ -43,9 +44,6 @@ from llmtrace.models import (
 )
 from llmtrace.prompts import PromptSet
 from llmtrace.signals.sites import site_name
-
-# Slopes below this are rounding: the metric's gradient at the answer position times the residual stream's length.
-FLAT = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 1e-2, torch.float16: 1e-2}
 
 
 @dataclass(frozen=True, eq=False)

@@ -271,6 +271,15 @@ class Graph:
             return [self.row[Head(node.layer, head)] for head in range(node.head * group, (node.head + 1) * group)]
         return [] if isinstance(node, Logits) else [self.row[node]]
 
+    @cached_property
+    def columns_of(self) -> dict[int, list[int]]:
+        """The columns that each writer reads, by its row; inputs read none."""
+        found: dict[int, list[int]] = {}
+        for column, port in enumerate(self.ports):
+            for row in self.writer_of(port):
+                found.setdefault(row, []).append(column)
+        return found
+
     def reaching(self, mask: Bool[Tensor, "node port"]) -> Bool[Tensor, " node"]:
         """Writers with a path to the logits through the edges of `mask`.
 

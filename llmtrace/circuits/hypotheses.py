@@ -180,14 +180,11 @@ def _added(circuit: Circuit, generator: torch.Generator) -> tuple[Circuit, Circu
 def random_path(graph: Graph, generator: torch.Generator) -> Bool[Tensor, "node port"]:
     """From the logits back to an input: at each node any of its ports, at each port any of its writers."""
     path, column = torch.zeros_like(graph.real), len(graph.ports) - 1
-    ports: dict[int, list[int]] = {}
-    for at, port in enumerate(graph.ports):
-        for row in graph.writer_of(port):
-            ports.setdefault(row, []).append(at)
     while True:
         rows = graph.real[:, column].nonzero().flatten()
         row = int(rows[torch.randint(len(rows), (), generator=generator)])
         path[row, column] = True
         if row < graph.before(0):
             return path
-        column = ports[row][int(torch.randint(len(ports[row]), (), generator=generator))]
+        columns = graph.columns_of[row]
+        column = columns[int(torch.randint(len(columns), (), generator=generator))]

@@ -58,10 +58,6 @@ def greedy_edges(graph: Graph, support: Float[Tensor, "node port"], n: int) -> B
     per edge)."""
     magnitude = support.abs()
     mask = torch.zeros_like(graph.real)
-    ports_of_row: dict[int, list[int]] = {}
-    for column, port in enumerate(graph.ports):
-        for row in graph.writer_of(port):
-            ports_of_row.setdefault(row, []).append(column)
     heap: list[tuple[float, int, int]] = []
     opened: set[int] = set()
 
@@ -79,7 +75,7 @@ def greedy_edges(graph: Graph, support: Float[Tensor, "node port"], n: int) -> B
             break
         _, row, column = heapq.heappop(heap)
         mask[row, column] = True
-        for read in ports_of_row.get(row, []):
+        for read in graph.columns_of.get(row, []):
             open_port(read)
     return mask
 

@@ -17,10 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmtrace.influence.input_gradients import INPUT, require_inputs, rows_at_once, slopes_along
-from llmtrace.influence.readings import Readings, labels_of
+from llmtrace.influence.readings import Readings
 from llmtrace.influence.scores import TokenInfluence
 from llmtrace.metrics import MetricLike
-from llmtrace.models import TraceModel, embedding, final_residual, provenance
+from llmtrace.models import TraceModel, embedding, final_residual, provenance, token_labels
 from llmtrace.models.budget import Memory
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of
@@ -37,7 +37,7 @@ def input_x_gradient(
     values, total = read_gradients(model, prompts, Readings.one_per_prompt(bound), memory=memory)
     return TokenInfluence(
         values=values[:, None], total=total[:, None], targets=bound.positions[:, None],
-        labels=labels_of(model, prompts), lengths=prompts.lengths,
+        labels=token_labels(model, prompts.clean), lengths=prompts.lengths,
         method="input_x_gradient", metric=bound.name, layer=None, rows_sum_to_one=False,
         provenance=provenance(model).as_dict(),
     )  # fmt: skip

@@ -18,10 +18,10 @@ from torch import Tensor
 from llmtrace.errors import InputError
 from llmtrace.influence.baselines import baseline_inputs, require_choice
 from llmtrace.influence.input_gradients import INPUT, require_inputs, rows_at_once, slopes_along
-from llmtrace.influence.readings import Readings, labels_of
+from llmtrace.influence.readings import Readings
 from llmtrace.influence.scores import TokenInfluence
 from llmtrace.metrics import MetricLike
-from llmtrace.models import TraceModel, embedding, final_residual, provenance
+from llmtrace.models import TraceModel, embedding, final_residual, provenance, token_labels
 from llmtrace.models.budget import Memory
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of
@@ -50,7 +50,7 @@ def integrated_gradients(
     values, total = read_paths(model, prompts, readings, baseline=baseline, steps=steps, memory=memory)
     return TokenInfluence(
         values=values[:, None], total=total[:, None], targets=bound.positions[:, None],
-        labels=labels_of(model, prompts), lengths=prompts.lengths,
+        labels=token_labels(model, prompts.clean), lengths=prompts.lengths,
         method="integrated_gradients", metric=bound.name, layer=None, rows_sum_to_one=False,
         provenance=provenance(model).as_dict(), options={"baseline": baseline, "steps": steps},
     )  # fmt: skip

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from llmtrace.influence.baselines import BASELINES, baseline_inputs, require_choice
 from llmtrace.influence.input_gradients import require_inputs
-from llmtrace.influence.readings import Readings, labels_of
+from llmtrace.influence.readings import Readings
 from llmtrace.influence.scores import TokenInfluence
 from llmtrace.metrics import MetricLike
 from llmtrace.models import (
@@ -36,6 +36,7 @@ from llmtrace.models import (
     require_live,
     resume,
     run_and_keep,
+    token_labels,
 )
 from llmtrace.models.budget import Memory, at_once, budget, bytes_per_position, stack_room
 from llmtrace.progress import track
@@ -58,7 +59,7 @@ def occlusion(
     bound = metric_of(model, prompts, metric)
     values = occluded(model, prompts, Readings.one_per_prompt(bound), by=by, memory=memory)
     return TokenInfluence(
-        values=values[:, None], targets=bound.positions[:, None], labels=labels_of(model, prompts),
+        values=values[:, None], targets=bound.positions[:, None], labels=token_labels(model, prompts.clean),
         lengths=prompts.lengths, method="occlusion", metric=bound.name, layer=None, rows_sum_to_one=False,
         provenance=provenance(model).as_dict(), options={"by": by, "oracle": True},
     )  # fmt: skip

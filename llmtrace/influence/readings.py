@@ -13,8 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmtrace.metrics import Metric
-from llmtrace.models import TraceModel, token_labels
-from llmtrace.prompts import PromptSet
+from llmtrace.models import TraceModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +59,3 @@ class Readings:
             turns[seen[row]].append(reading)
             seen[row] += 1
         return [torch.tensor(turn) for turn in turns]
-
-
-def labels_of(model: TraceModel, prompts: PromptSet) -> tuple[tuple[str, ...], ...]:
-    """The clean tokens as text."""
-    return token_labels(model, prompts.clean)

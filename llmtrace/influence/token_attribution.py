@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmtrace.influence.dla import constant_of, logit_direction
-from llmtrace.influence.readings import Readings, labels_of
+from llmtrace.influence.readings import Readings
 from llmtrace.influence.scores import TokenInfluence
 from llmtrace.metrics import MetricLike
 from llmtrace.models import (
@@ -31,6 +31,7 @@ from llmtrace.models import (
     final_residual,
     provenance,
     require_additive,
+    token_labels,
 )
 from llmtrace.prompts import PromptSet, metric_of
 from llmtrace.signals.sites import site_name
@@ -46,7 +47,7 @@ def token_attribution(model: TraceModel, prompts: PromptSet, *, metric: MetricLi
     per_layer, values, total = attributed(model, prompts, Readings.one_per_prompt(bound))
     return TokenInfluence(
         values=values[:, None], per_layer=per_layer[:, :, None], total=total[:, None],
-        targets=bound.positions[:, None], labels=labels_of(model, prompts), lengths=prompts.lengths,
+        targets=bound.positions[:, None], labels=token_labels(model, prompts.clean), lengths=prompts.lengths,
         method="token_attribution", metric=bound.name, layer=None, rows_sum_to_one=False,
         provenance=provenance(model).as_dict(),
     )  # fmt: skip

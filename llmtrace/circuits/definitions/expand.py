@@ -57,10 +57,7 @@ class _Places:
         for row, node in enumerate(graph.nodes):
             if isinstance(node, Neuron):
                 self._neurons.setdefault(node.layer, []).append(row)
-        self._read_by: dict[int, list[int]] = {}
-        for column, port in enumerate(graph.ports):
-            for row in graph.writer_of(port):
-                self._read_by.setdefault(row, []).append(column)
+        self._read_by = graph.columns_of
 
     def rows_of(self, *groups: Iterable[Node]) -> list[int]:
         """Of an MLP whose neurons are nodes of their own: its rest and theirs."""

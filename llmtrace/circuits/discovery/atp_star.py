@@ -28,7 +28,7 @@ from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.circuits.discovery.batches import scored, writes_of
+from llmtrace.circuits.discovery.batches import recorder_of, scored, writes_of
 from llmtrace.circuits.gradients import Gradients, edge_products, reader_gradients
 from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.scores import EdgeScores
@@ -40,7 +40,6 @@ from llmtrace.models import Hook, TraceModel, attention_weights, describe, head_
 from llmtrace.models.dot_product import require_dot_product, rotated, rotation, score_scale
 from llmtrace.prompts import PromptSet
 from llmtrace.signals.sites import site_name
-from llmtrace.signals.writes import Recorder
 
 Stream = Float[Tensor, "batch pos d_model"]
 Scores = Float[Tensor, "batch node port"]
@@ -78,7 +77,7 @@ def atp_star(
         require_no_spans(graph, "The QK fix of AtP*")
 
     def of_batch(graph: Graph, some: PromptSet, read: Metric) -> Scores:
-        record, patterns = Recorder(model, split_embed=graph.split_embed, neurons=graph.neurons), dict[int, Tensor]()
+        record, patterns = recorder_of(model, graph), dict[int, Tensor]()
         keep = [*record.hooks, *_keepers(patterns, len(layers))]
         corrupted = writes_of(model, graph, some.corrupted)
 

@@ -19,6 +19,7 @@ from llmtrace.models import TraceModel, provenance
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of
 from llmtrace.signals import node_writes
+from llmtrace.signals.writes import Recorder
 
 OfBatch = Callable[[Graph, PromptSet, Metric], Float[Tensor, "batch node port"]]
 
@@ -63,6 +64,11 @@ def change_of_writes(model: TraceModel, graph: Graph, prompts: PromptSet) -> Flo
     """a_u(corrupted) - a_u(clean). Two forward passes."""
     clean, corrupted = (writes_of(model, graph, prompts.side(side)) for side in ("clean", "corrupted"))
     return corrupted.sub_(clean)
+
+
+def recorder_of(model: TraceModel, graph: Graph) -> Recorder:
+    """Hooks that keep what the nodes of this graph write, on a pass that is made anyway."""
+    return Recorder(model, split_embed=graph.split_embed, neurons=graph.neurons)
 
 
 def writes_of(

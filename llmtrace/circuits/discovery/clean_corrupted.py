@@ -12,7 +12,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.circuits.discovery.batches import scored
+from llmtrace.circuits.discovery.batches import recorder_of, scored
 from llmtrace.circuits.gradients import edge_products, reader_gradients, require_slope
 from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.scores import EdgeScores
@@ -20,7 +20,6 @@ from llmtrace.interventions import Memory
 from llmtrace.metrics import Metric, MetricLike
 from llmtrace.models import TraceModel
 from llmtrace.prompts import PromptSet
-from llmtrace.signals.writes import Recorder
 
 SIDES = ("clean", "corrupted")
 
@@ -38,7 +37,7 @@ def clean_corrupted(
     """Scores of every edge, per prompt."""
 
     def of_batch(graph: Graph, some: PromptSet, read: Metric) -> Float[Tensor, "batch node port"]:
-        ends = [Recorder(model, split_embed=graph.split_embed, neurons=graph.neurons) for _ in SIDES]
+        ends = [recorder_of(model, graph) for _ in SIDES]
         gradients = [
             reader_gradients(model, graph, some, read, tokens=some.side(side), hooks=record.hooks, rule=rule, flat=True)
             for side, record in zip(SIDES, ends, strict=True)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.circuits.discovery.batches import scored, writes_of
+from llmtrace.circuits.discovery.batches import recorder_of, scored, writes_of
 from llmtrace.circuits.gradients import edge_products, reader_gradients
 from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.scores import EdgeScores
@@ -25,7 +25,6 @@ from llmtrace.interventions import Memory
 from llmtrace.metrics import Metric, MetricLike
 from llmtrace.models import TraceModel
 from llmtrace.prompts import PromptSet
-from llmtrace.signals.writes import Recorder
 
 
 def eap(
@@ -49,7 +48,7 @@ def eap(
 
     def of_batch(graph: Graph, some: PromptSet, read: Metric) -> Float[Tensor, "batch node port"]:
         here, other = ("clean", "corrupted") if direction == "noising" else ("corrupted", "clean")
-        record = Recorder(model, split_embed=graph.split_embed, neurons=graph.neurons)
+        record = recorder_of(model, graph)
         gradients = reader_gradients(model, graph, some, read, tokens=some.side(here), hooks=record.hooks, rule=rule)
         there = writes_of(model, graph, some.side(other))
         return edge_products(gradients, there.sub_(record.values))

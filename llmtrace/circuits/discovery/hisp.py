@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.circuits.discovery.batches import scored
+from llmtrace.circuits.discovery.batches import recorder_of, scored
 from llmtrace.circuits.gradients import edge_products, reader_gradients
 from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.scores import EdgeScores
@@ -30,7 +30,6 @@ from llmtrace.interventions import Memory
 from llmtrace.metrics import Metric, MetricLike
 from llmtrace.models import TraceModel
 from llmtrace.prompts import PromptSet
-from llmtrace.signals.writes import Recorder
 
 
 def hisp(
@@ -48,7 +47,7 @@ def hisp(
     """
 
     def of_batch(graph: Graph, some: PromptSet, read: Metric) -> Float[Tensor, "batch node port"]:
-        record = Recorder(model, split_embed=graph.split_embed, neurons=graph.neurons)
+        record = recorder_of(model, graph)
         gradients = reader_gradients(model, graph, some, read, hooks=record.hooks)
         # the ports that read a write share its gradient among them (law 29)
         nodes = node_importance(graph, edge_products(gradients, record.values).sum(-1))
