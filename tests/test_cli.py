@@ -24,11 +24,11 @@ from llmtrace.cli.models import EMBEDDED
 from llmtrace.cli.prompts import Asked
 from llmtrace.cli.run import RESULT
 from llmtrace.errors import Cancelled, InputError
-from llmtrace.influence.copying import COLUMNS as COPYING
-from llmtrace.influence.integrated_gradients import PATHS_FROM
-from llmtrace.influence.name_movers import COLUMNS as NAME_MOVERS
-from llmtrace.influence.neuron_statistics import COLUMNS as STATISTICS
-from llmtrace.influence.occlusion import BY
+from llmtrace.influence.heads.copying import COLUMNS as COPYING
+from llmtrace.influence.heads.name_movers import COLUMNS as NAME_MOVERS
+from llmtrace.influence.neurons.statistics import COLUMNS as STATISTICS
+from llmtrace.influence.tokens.integrated_gradients import PATHS_FROM
+from llmtrace.influence.tokens.occlusion import BY
 
 Result = Any  # typer keeps the class of its runner's results to itself
 COMMANDS = ("demo", "models", "trace", "influence", "heads", "neurons", "lens", "patch", "ablate", "paths", "discover",

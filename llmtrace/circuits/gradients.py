@@ -26,7 +26,7 @@ from torch.nn.functional import one_hot
 from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.spans import SpanOf, span_of
 from llmtrace.errors import InputError, UnsupportedError
-from llmtrace.influence.input_gradients import FLAT
+from llmtrace.influence.tokens.input_gradients import FLAT
 from llmtrace.metrics import Metric
 from llmtrace.models import (
     Hook,

@@ -1,35 +1,36 @@
 """How much does X matter, from one clean pass. Scores are claims; `validate` and `interventions` test them."""
 
-from llmtrace.influence.alti import alti
-from llmtrace.influence.alti_logit import alti_logit
-from llmtrace.influence.attention_flow import attention_flow
-from llmtrace.influence.composition import Composition, composition
-from llmtrace.influence.copying import copying_scores
 from llmtrace.influence.dla import direct_logit_attribution, neuron_attribution, source_token_attribution
-from llmtrace.influence.flow_graph import FlowGraph, flow_graph_json_schema
-from llmtrace.influence.flow_routes import flow_graph, flow_routes
-from llmtrace.influence.generation import GenerationInfluence, generation
-from llmtrace.influence.head_circuits import ov_circuit, qk_circuit
-from llmtrace.influence.head_detectors import DETECTORS, head_behaviour
-from llmtrace.influence.head_scores import head_scores
-from llmtrace.influence.head_table import HeadTable
-from llmtrace.influence.input_x_gradient import input_x_gradient
-from llmtrace.influence.integrated_gradients import integrated_gradients
-from llmtrace.influence.logit_lens import logit_lens
-from llmtrace.influence.low_rank import LowRank
-from llmtrace.influence.name_movers import name_movers
-from llmtrace.influence.neuron_reading import NeuronReading, read_neurons
-from llmtrace.influence.neuron_statistics import NeuronStatistics, neuron_statistics
-from llmtrace.influence.occlusion import occlusion
-from llmtrace.influence.raw_attention import raw_attention
+from llmtrace.influence.heads.circuits import ov_circuit, qk_circuit
+from llmtrace.influence.heads.composition import Composition, composition
+from llmtrace.influence.heads.copying import copying_scores
+from llmtrace.influence.heads.detectors import DETECTORS, head_behaviour
+from llmtrace.influence.heads.low_rank import LowRank
+from llmtrace.influence.heads.name_movers import name_movers
+from llmtrace.influence.heads.scores import head_scores
+from llmtrace.influence.heads.table import HeadTable
+from llmtrace.influence.logit_lens import LensScores, logit_lens
+from llmtrace.influence.neurons.reading import NeuronReading, read_neurons
+from llmtrace.influence.neurons.statistics import NeuronStatistics, neuron_statistics
 from llmtrace.influence.residual_stream import StreamScores, residual_stream
-from llmtrace.influence.rollout import rollout
-from llmtrace.influence.scores import LensScores, NodeScores, SourceScores, TokenInfluence
-from llmtrace.influence.span_influence import SpanInfluence
+from llmtrace.influence.scores import NodeScores, SourceScores
 from llmtrace.influence.table import METHODS
-from llmtrace.influence.token_attribution import token_attribution
 from llmtrace.influence.token_lens import TokenLens, token_lens
-from llmtrace.influence.value_norms import token_writes, value_weighted_norms
+from llmtrace.influence.tokens.alti import alti
+from llmtrace.influence.tokens.alti_logit import alti_logit
+from llmtrace.influence.tokens.attention_flow import attention_flow
+from llmtrace.influence.tokens.flow_graph import FlowGraph, flow_graph_json_schema
+from llmtrace.influence.tokens.flow_routes import flow_graph, flow_routes
+from llmtrace.influence.tokens.generation import GenerationInfluence, generation
+from llmtrace.influence.tokens.input_x_gradient import input_x_gradient
+from llmtrace.influence.tokens.integrated_gradients import integrated_gradients
+from llmtrace.influence.tokens.occlusion import occlusion
+from llmtrace.influence.tokens.raw_attention import raw_attention
+from llmtrace.influence.tokens.rollout import rollout
+from llmtrace.influence.tokens.span_influence import SpanInfluence
+from llmtrace.influence.tokens.token_attribution import token_attribution
+from llmtrace.influence.tokens.token_influence import TokenInfluence
+from llmtrace.influence.tokens.value_norms import token_writes, value_weighted_norms
 
 __all__ = [
     "DETECTORS", "METHODS", "Composition", "FlowGraph", "GenerationInfluence", "HeadTable", "LensScores", "LowRank",

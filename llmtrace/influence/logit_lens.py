@@ -8,14 +8,48 @@ own output (law 7). Known failure: early layers may keep their content in a basi
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from llmtrace.influence.scores import LensScores
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from llmtrace.influence.stages import stream_stages
 from llmtrace.metrics import MetricLike
 from llmtrace.models import TraceModel, describe, provenance, token_labels, unembed
 from llmtrace.prompts import PromptSet, metric_of
 from llmtrace.signals import capture
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class LensScores:
+    """The metric as the residual stream of each stage would give it, and the token it would predict."""
+
+    stages: tuple[str, ...]
+    values: Float[Tensor, "stage batch"]
+    top_tokens: tuple[tuple[str, ...], ...]  # stage, prompt
+    top_probability: Float[Tensor, "stage batch"]
+    metric: str
+    provenance: Mapping[str, Any]
+
+    def df(self) -> pd.DataFrame:
+        """One row per stage and prompt."""
+        import pandas as pd
+
+        rows = [
+            (stage, prompt, value, self.top_tokens[i][prompt], self.top_probability[i, prompt].item())
+            for i, stage in enumerate(self.stages)
+            for prompt, value in enumerate(self.values[i].tolist())
+        ]
+        return pd.DataFrame(rows, columns=["stage", "prompt", self.metric, "top_token", "probability"])
+
+    def __repr__(self) -> str:
+        return f"LensScores({self.metric}: {len(self.stages)} stages, {self.values.shape[1]} prompts)"
 
 
 @torch.no_grad()

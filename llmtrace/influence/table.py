@@ -1,18 +1,18 @@
 """The table of influence methods: every function that scores nodes, neurons, stages or tokens of prompts."""
 
-from llmtrace.influence.alti import alti
-from llmtrace.influence.alti_logit import alti_logit
-from llmtrace.influence.attention_flow import attention_flow
 from llmtrace.influence.dla import direct_logit_attribution, neuron_attribution, source_token_attribution
-from llmtrace.influence.flow_routes import flow_routes
-from llmtrace.influence.input_x_gradient import input_x_gradient
-from llmtrace.influence.integrated_gradients import integrated_gradients
 from llmtrace.influence.logit_lens import logit_lens
-from llmtrace.influence.occlusion import occlusion
-from llmtrace.influence.raw_attention import raw_attention
-from llmtrace.influence.rollout import rollout
-from llmtrace.influence.token_attribution import token_attribution
-from llmtrace.influence.value_norms import value_weighted_norms
+from llmtrace.influence.tokens.alti import alti
+from llmtrace.influence.tokens.alti_logit import alti_logit
+from llmtrace.influence.tokens.attention_flow import attention_flow
+from llmtrace.influence.tokens.flow_routes import flow_routes
+from llmtrace.influence.tokens.input_x_gradient import input_x_gradient
+from llmtrace.influence.tokens.integrated_gradients import integrated_gradients
+from llmtrace.influence.tokens.occlusion import occlusion
+from llmtrace.influence.tokens.raw_attention import raw_attention
+from llmtrace.influence.tokens.rollout import rollout
+from llmtrace.influence.tokens.token_attribution import token_attribution
+from llmtrace.influence.tokens.value_norms import value_weighted_norms
 from llmtrace.methods import Method, Table
 
 METHODS = Table(

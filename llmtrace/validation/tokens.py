@@ -1,7 +1,7 @@
 """Tokens and spans taken out of a run: the metric without any set of them, many sets in one pass.
 
-    zero, mean, corrupted, pad   another input stands at the token's place (`influence/baselines.py`); of "corrupted"
-                                 only tokens that differ are ranked
+    zero, mean, corrupted, pad   another input stands at the token's place (see `tokens.baselines` of influence); of
+                                 "corrupted" only tokens that differ are ranked
     attention                    no other position sees the token, in any layer
     edge                         the metric's position does not see it, in any layer: the edges target -> source are
                                  knocked out, and what reaches the target by way of others stays
@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from llmtrace.influence import occlusion
-from llmtrace.influence.baselines import BASELINES, baseline_inputs
+from llmtrace.influence.tokens.baselines import BASELINES, baseline_inputs
 from llmtrace.metrics import Metric
 from llmtrace.models import Hook, TraceModel, describe, embedding, require_live, resume, token_labels
 from llmtrace.models.budget import Memory, at_once, budget, bytes_per_position, stack_room

@@ -7,7 +7,7 @@ import torch
 from tiny import HEADS, POST_NORM, Tiny, close, has_mlp, over, prompts, sequential
 
 from llmtrace import influence, models, signals
-from llmtrace.influence.rollout import roll
+from llmtrace.influence.tokens.rollout import roll
 from llmtrace.nodes import Bias, Head, Mlp
 
 EVERYTHING = ("resid_pre", "resid_post", "attn_out", "pattern", "q", "k", "v", "z")

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from llmtrace import influence, models
 from llmtrace.errors import InputError, LLMTraceError, NotFoundError, UnsupportedError
-from llmtrace.influence.low_rank import LowRank
+from llmtrace.influence.heads.low_rank import LowRank
 from llmtrace.influence.vocabulary import readout, token_vectors
 from llmtrace.nodes import Head
 from llmtrace.prompts import repeated_tokens

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from llmtrace import influence, metrics, models
 from llmtrace.errors import UnsupportedError
-from llmtrace.influence.rollout import roll
+from llmtrace.influence.tokens.rollout import roll
 from llmtrace.metrics import Metric
 from llmtrace.nodes import Bias, Embed, Head, Mlp, Neuron
 

@@ -11,8 +11,8 @@ from tiny import ATTN_ONLY, GPT2, HIDDEN, POST_NORM, VOCAB, Tiny, close, has_mlp
 
 from llmtrace import influence, models
 from llmtrace.errors import LLMTraceError, UnsupportedError
-from llmtrace.influence.moments import Moments
-from llmtrace.influence.neuron_reading import neuron_sides
+from llmtrace.influence.neurons.moments import Moments
+from llmtrace.influence.neurons.reading import neuron_sides
 from llmtrace.influence.vocabulary import readout, token_vectors
 from llmtrace.nodes import Head, Neuron
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +16,12 @@ from torch import Tensor
 
 from llmtrace import influence, models
 from llmtrace.errors import FileFormatError, InputError, LimitError, UnsupportedError
-from llmtrace.influence.attention_flow import flows
-from llmtrace.influence.head_proximity import head_proximity
-from llmtrace.influence.proximity import dropped_below, proximity
+from llmtrace.influence.tokens import alti as alti_file, attention_flow as flow_file
+from llmtrace.influence.tokens.attention_flow import flows
+from llmtrace.influence.tokens.head_proximity import head_proximity
+from llmtrace.influence.tokens.proximity import dropped_below, proximity
 from llmtrace.models.hand_built import known_circuit
 from llmtrace.prompts import from_pairs
-
-alti_file = import_module("llmtrace.influence.alti")  # the function stands where the module did
 
 # --- the paper's pieces, by hand -----------------------------------------------------------------------------------
 
@@ -250,8 +248,8 @@ def test_the_flow_graph_holds_every_edge(tiny: Tiny) -> None:
 @pytest.mark.parametrize("columns", [(1,), (2, 5), (16, 40)])
 def test_the_ways_to_measure_heads_agree(columns: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever number of columns decides, and where the stream or a value is 0, proximity is its definition."""
-    monkeypatch.setattr("llmtrace.influence.head_proximity.FEW", columns)
-    monkeypatch.setattr("llmtrace.influence.head_proximity.BLOCK", 64)
+    monkeypatch.setattr("llmtrace.influence.tokens.head_proximity.FEW", columns)
+    monkeypatch.setattr("llmtrace.influence.tokens.head_proximity.BLOCK", 64)
     generator = torch.Generator().manual_seed(0)
     pattern, v, W_O, whole = (
         torch.randn(size, generator=generator).double() for size in ((4, 3, 6), (6, 2, 5), (4, 5, 16), (3, 16))
@@ -348,7 +346,7 @@ def test_attention_flow_of_a_model(tiny: Tiny) -> None:
 
 
 def test_attention_flow_of_long_prompts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_module("llmtrace.influence.attention_flow"), "LIMIT", 100)
+    monkeypatch.setattr(flow_file, "LIMIT", 100)
     with pytest.raises(LimitError, match="pipes times flows"):
         influence.attention_flow(Tiny(GPT2, "bridge", True).model, prompts())
 

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from llmtrace import influence, models
 from llmtrace.errors import InputError, LimitError, UnsupportedError
-from llmtrace.influence.occlusion import stretches
+from llmtrace.influence.tokens.occlusion import stretches
 from llmtrace.nodes import Bias, Embed
 from llmtrace.prompts import PromptSet, from_pairs
 

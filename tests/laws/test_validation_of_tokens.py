@@ -31,7 +31,7 @@ from torch import Tensor
 from llmtrace import influence, interventions, models
 from llmtrace.errors import InputError, LimitError, MismatchError, NotFoundError
 from llmtrace.influence import TokenInfluence
-from llmtrace.influence.baselines import baseline_inputs
+from llmtrace.influence.tokens.baselines import baseline_inputs
 from llmtrace.models.hand_built import known_circuit
 from llmtrace.prompts import PromptSet, Spans, from_pairs, from_texts, ioi
 from llmtrace.validation import CausalCheck, validate

@@ -24,7 +24,7 @@ from llmtrace.circuits.discovery.batches import scored, writes_of
 from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.scores import EdgeScores
 from llmtrace.circuits.spans import span_of
-from llmtrace.influence.proximity import proximity
+from llmtrace.influence.tokens.proximity import proximity
 from llmtrace.interventions import Memory
 from llmtrace.metrics import Metric, MetricLike
 from llmtrace.models import TraceModel, attention_weights

@@ -19,9 +19,9 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.influence.batches import prompt_batches
-from llmtrace.influence.scores import TokenInfluence
-from llmtrace.influence.sources import value_writes
+from llmtrace.influence.tokens.batches import prompt_batches
+from llmtrace.influence.tokens.sources import value_writes
+from llmtrace.influence.tokens.token_influence import TokenInfluence
 from llmtrace.models import TraceModel, describe, provenance, require_additive, token_labels
 from llmtrace.nodes import Head
 from llmtrace.progress import track

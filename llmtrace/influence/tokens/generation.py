@@ -25,14 +25,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmtrace.errors import InputError, UnsupportedError
-from llmtrace.influence.input_x_gradient import read_gradients
-from llmtrace.influence.integrated_gradients import read_paths
-from llmtrace.influence.occlusion import occluded
-from llmtrace.influence.readings import Readings
-from llmtrace.influence.scores import TokenInfluence
-from llmtrace.influence.span_influence import SpanInfluence
 from llmtrace.influence.table import METHODS
-from llmtrace.influence.token_attribution import attributed
+from llmtrace.influence.tokens.input_x_gradient import read_gradients
+from llmtrace.influence.tokens.integrated_gradients import read_paths
+from llmtrace.influence.tokens.occlusion import occluded
+from llmtrace.influence.tokens.readings import Readings
+from llmtrace.influence.tokens.span_influence import SpanInfluence
+from llmtrace.influence.tokens.token_attribution import attributed
+from llmtrace.influence.tokens.token_influence import TokenInfluence
 from llmtrace.methods import Method
 from llmtrace.metrics import Metric, log_probability, logit_diff
 from llmtrace.models import TraceModel, final_residual, greedy, provenance, token_labels, unembed

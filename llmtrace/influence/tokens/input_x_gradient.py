@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.influence.input_gradients import INPUT, require_inputs, rows_at_once, slopes_along
-from llmtrace.influence.readings import Readings
-from llmtrace.influence.scores import TokenInfluence
+from llmtrace.influence.tokens.input_gradients import INPUT, require_inputs, rows_at_once, slopes_along
+from llmtrace.influence.tokens.readings import Readings
+from llmtrace.influence.tokens.token_influence import TokenInfluence
 from llmtrace.metrics import MetricLike
 from llmtrace.models import TraceModel, embedding, final_residual, provenance, token_labels
 from llmtrace.models.budget import Memory

@@ -29,7 +29,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmtrace.errors import InputError, NotFoundError
-from llmtrace.influence.head_circuits import query_and_key_rotations, shared_by
+from llmtrace.influence.heads.circuits import query_and_key_rotations, shared_by
 from llmtrace.influence.vocabulary import through_norm
 from llmtrace.models import AttentionWeights, TraceModel, attention_weights, describe, provenance, require_additive
 from llmtrace.nodes import SLOTS, Head

@@ -16,8 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmtrace.errors import InputError
-from llmtrace.influence.head_proximity import head_proximity
-from llmtrace.influence.proximity import dropped_below, proximity
+from llmtrace.influence.tokens.head_proximity import head_proximity
+from llmtrace.influence.tokens.proximity import dropped_below, proximity
 from llmtrace.models import Architecture, TraceModel, attention_weights, describe, final_residual, require_additive
 from llmtrace.signals.sites import site_name
 

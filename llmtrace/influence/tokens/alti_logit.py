@@ -19,11 +19,11 @@ from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.influence.alti import mixtures
-from llmtrace.influence.batches import prompt_batches
 from llmtrace.influence.dla import constant_of, logit_direction
-from llmtrace.influence.scores import TokenInfluence
-from llmtrace.influence.sources import value_writes
+from llmtrace.influence.tokens.alti import mixtures
+from llmtrace.influence.tokens.batches import prompt_batches
+from llmtrace.influence.tokens.sources import value_writes
+from llmtrace.influence.tokens.token_influence import TokenInfluence
 from llmtrace.metrics import Metric, MetricLike
 from llmtrace.models import (
     TraceModel,

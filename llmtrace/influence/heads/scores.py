@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from llmtrace.errors import InputError, UnsupportedError
-from llmtrace.influence.copying import COLUMNS as COPYING, copying_scores
-from llmtrace.influence.head_detectors import head_behaviour
-from llmtrace.influence.head_table import HeadTable
-from llmtrace.influence.name_movers import COLUMNS as NAME_MOVERS, name_movers
+from llmtrace.influence.heads.copying import COLUMNS as COPYING, copying_scores
+from llmtrace.influence.heads.detectors import head_behaviour
+from llmtrace.influence.heads.name_movers import COLUMNS as NAME_MOVERS, name_movers
+from llmtrace.influence.heads.table import HeadTable
 from llmtrace.models import TraceModel
 from llmtrace.prompts import PromptSet
 

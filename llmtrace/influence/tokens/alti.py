@@ -23,9 +23,9 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmtrace.influence.batches import prompt_batches
-from llmtrace.influence.scores import TokenInfluence
-from llmtrace.influence.sources import attention_write, value_writes
+from llmtrace.influence.tokens.batches import prompt_batches
+from llmtrace.influence.tokens.sources import attention_write, value_writes
+from llmtrace.influence.tokens.token_influence import TokenInfluence
 from llmtrace.models import TraceModel, describe, provenance, require_additive, token_labels
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, as_prompts

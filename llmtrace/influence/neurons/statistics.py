@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from llmtrace.errors import InputError, NotFoundError, UnsupportedError, did_you_mean
-from llmtrace.influence.moments import Moments
+from llmtrace.influence.neurons.moments import Moments
 from llmtrace.models import Hook, TraceModel, describe, final_residual, provenance, token_labels
 from llmtrace.nodes import Neuron
 from llmtrace.progress import track

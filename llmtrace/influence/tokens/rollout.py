@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.influence.batches import prompt_batches
-from llmtrace.influence.scores import TokenInfluence
+from llmtrace.influence.tokens.batches import prompt_batches
+from llmtrace.influence.tokens.token_influence import TokenInfluence
 from llmtrace.models import TraceModel, describe, provenance, token_labels
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, as_prompts

@@ -19,10 +19,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmtrace.influence.baselines import BASELINES, baseline_inputs, require_choice
-from llmtrace.influence.input_gradients import require_inputs
-from llmtrace.influence.readings import Readings
-from llmtrace.influence.scores import TokenInfluence
+from llmtrace.influence.tokens.baselines import BASELINES, baseline_inputs, require_choice
+from llmtrace.influence.tokens.input_gradients import require_inputs
+from llmtrace.influence.tokens.readings import Readings
+from llmtrace.influence.tokens.token_influence import TokenInfluence
 from llmtrace.metrics import MetricLike
 from llmtrace.models import (
     Hook,

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmtrace.errors import InputError
-from llmtrace.influence.head_table import HeadTable
+from llmtrace.influence.heads.table import HeadTable
 from llmtrace.methods import Method, Table
 from llmtrace.models import Hook, TraceModel, describe, final_residual, provenance
 from llmtrace.progress import track

@@ -19,8 +19,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmtrace.influence.dla import constant_of, logit_direction
-from llmtrace.influence.readings import Readings
-from llmtrace.influence.scores import TokenInfluence
+from llmtrace.influence.tokens.readings import Readings
+from llmtrace.influence.tokens.token_influence import TokenInfluence
 from llmtrace.metrics import MetricLike
 from llmtrace.models import (
     Hook,

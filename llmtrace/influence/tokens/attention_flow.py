@@ -24,10 +24,10 @@ from scipy.sparse.csgraph import maximum_flow
 from torch import Tensor
 
 from llmtrace.errors import LimitError
-from llmtrace.influence.batches import prompt_batches
-from llmtrace.influence.rollout import half_steps
-from llmtrace.influence.scores import TokenInfluence
-from llmtrace.influence.targets import target_positions
+from llmtrace.influence.tokens.batches import prompt_batches
+from llmtrace.influence.tokens.rollout import half_steps
+from llmtrace.influence.tokens.targets import target_positions
+from llmtrace.influence.tokens.token_influence import TokenInfluence
 from llmtrace.models import TraceModel, describe, provenance, token_labels
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, as_prompts

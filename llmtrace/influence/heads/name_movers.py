@@ -19,7 +19,7 @@ from torch import Tensor
 
 from llmtrace.errors import InputError
 from llmtrace.influence.dla import source_token_attribution
-from llmtrace.influence.head_table import HeadTable
+from llmtrace.influence.heads.table import HeadTable
 from llmtrace.metrics import Metric
 from llmtrace.models import TraceModel, describe
 from llmtrace.prompts import PromptSet, metric_of

@@ -22,8 +22,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmtrace.errors import InputError
-from llmtrace.influence.head_circuits import shared_by
-from llmtrace.influence.head_table import HeadTable
+from llmtrace.influence.heads.circuits import shared_by
+from llmtrace.influence.heads.table import HeadTable
 from llmtrace.influence.vocabulary import readout, token_vectors, without_bias
 from llmtrace.models import (
     AttentionWeights,

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmtrace.errors import InputError
-from llmtrace.influence.readings import Readings
+from llmtrace.influence.tokens.readings import Readings
 from llmtrace.models import TraceModel, describe, final_residual, require_live
 from llmtrace.models.budget import Memory, at_once, budget, bytes_per_position
 from llmtrace.signals.sites import site_name

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from llmtrace.errors import InputError
-from llmtrace.influence.batches import prompt_batches
-from llmtrace.influence.scores import TokenInfluence
+from llmtrace.influence.tokens.batches import prompt_batches
+from llmtrace.influence.tokens.token_influence import TokenInfluence
 from llmtrace.models import TraceModel, describe, provenance, token_labels
 from llmtrace.nodes import Head
 from llmtrace.progress import track

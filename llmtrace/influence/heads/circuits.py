@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmtrace.errors import InputError, UnsupportedError
-from llmtrace.influence.low_rank import LowRank
+from llmtrace.influence.heads.low_rank import LowRank
 from llmtrace.influence.vocabulary import readout, token_vectors, without_bias
 from llmtrace.models import TraceModel, attention_weights, describe, require_additive
 from llmtrace.models.dot_product import Rotation, dot_product_problem, rotation, score_scale

@@ -23,10 +23,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmtrace.errors import InputError
-from llmtrace.influence.flow_graph import FlowGraph
-from llmtrace.influence.flow_walk import FlowStep, flow_steps, passed_on, stages
-from llmtrace.influence.scores import TokenInfluence
-from llmtrace.influence.targets import target_positions
+from llmtrace.influence.tokens.flow_graph import FlowGraph
+from llmtrace.influence.tokens.flow_walk import FlowStep, flow_steps, passed_on, stages
+from llmtrace.influence.tokens.targets import target_positions
+from llmtrace.influence.tokens.token_influence import TokenInfluence
 from llmtrace.models import TraceModel, describe, provenance, token_labels
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, as_prompts

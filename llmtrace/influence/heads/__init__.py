@@ -1,0 +1,1 @@
+"""What heads do, from their weights and from their behaviour: circuits, composition, copying, detectors."""

@@ -1,0 +1,1 @@
+"""What neurons write, what makes them fire, and how often: readings and statistics."""
