@@ -7,35 +7,18 @@ from typing import Annotated
 import typer
 
 from llmtrace.cli.effects import carry_out
+from llmtrace.cli.groups import Sweep
 from llmtrace.cli.options import (
     MODES,
     OVERS,
     SIDES,
-    Corruption,
-    Device,
-    DryRun,
-    Dtype,
-    File,
-    Json,
-    Memory,
-    MetricName,
-    N,
-    Out,
-    Overwrite,
-    Positions,
-    Resume,
-    Seed,
     Source,
-    Task,
-    Top,
     attention as read_attention,
     choice,
     one_of,
     places,
     words,
 )
-from llmtrace.cli.prompts import Asked
-from llmtrace.cli.run import Run
 from llmtrace.errors import InputError
 
 
@@ -67,22 +50,8 @@ def ablate(
     ] = None,
     window: Annotated[int, typer.Option("--window", min=1, help="Of --attention: layers that are cut together.")] = 1,
     together: Annotated[bool, typer.Option("--together", help="All nodes at once instead of one at a time.")] = False,
-    positions: Positions = None,
-    metric: MetricName = None,
-    top: Top = 10,
-    prompts: File = None,
-    task: Task = None,
-    n: N = None,
-    corruption: Corruption = None,
-    memory: Memory = "auto",
-    resume: Resume = None,
-    dry_run: DryRun = False,
-    json: Json = False,
-    out: Out = None,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    seed: Seed = 0,
+    *,
+    common: Sweep,
 ) -> None:
     """Remove heads, MLPs, neurons, edges or attention: what is lost?
 
@@ -97,27 +66,25 @@ def ablate(
         "together": together,
         "attention": attention,
         "window": window,
-        "positions": positions,
-        "metric": metric,
+        "positions": common.positions,
+        "metric": common.metric,
     }
-    if attention is not None and (nodes is not None or positions is not None or together):
+    if attention is not None and (nodes is not None or common.positions is not None or together):
         raise InputError("Expected --attention, or --nodes with --positions and --together, got both; leave one out.")
     cut = None if attention is None else read_attention("--attention", attention)
-    targets, where = words("--nodes", nodes, example="9.6,m3"), places("--positions", positions)
-    run = Run(
-        "ablate", model, json, out, overwrite, device, dtype, Asked(task, n, corruption, prompts, seed=seed), options
-    )
+    targets, where = words("--nodes", nodes, example="9.6,m3"), places("--positions", common.positions)
+    run = common.run("ablate", model, options)
     traced = run.load()
     chosen = run.prompts(traced)
 
     from llmtrace.interventions import plan_ablate, plan_knock_out
 
     declared = (
-        plan_knock_out(traced, chosen, *cut, window=window, metric=metric, memory=memory)
+        plan_knock_out(traced, chosen, *cut, window=window, metric=common.metric, memory=common.memory)
         if cut is not None
         else plan_ablate(
             traced, chosen, targets, mode=options["mode"], over=options["over"], reference=options["reference"],
-            together=together, positions=where, metric=metric, memory=memory,
+            together=together, positions=where, metric=common.metric, memory=common.memory,
         )
     )  # fmt: skip
     carry_out(
@@ -125,13 +92,13 @@ def ablate(
         declared,
         traced,
         chosen,
-        top,
+        common.top,
         heading=f"{mode} ablation" if attention is None else f"attention knockout {attention}",
         meaning="Negative: the node was carrying the metric. Low, high: 95 % bootstrap interval over prompts.",
         nexts=[
             (run.again("paths"), "which heads act on the logits directly"),
             (run.again("discover", " --out my-circuit"), "which edges between them matter"),
         ],
-        resume=resume,
-        dry_run=dry_run,
+        resume=common.resume,
+        dry_run=common.dry_run,
     )

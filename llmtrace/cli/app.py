@@ -13,6 +13,7 @@ from llmtrace.cli.convert import convert
 from llmtrace.cli.demo import demo
 from llmtrace.cli.discover import discover
 from llmtrace.cli.evaluate import evaluate
+from llmtrace.cli.groups import ungrouped
 from llmtrace.cli.heads import heads
 from llmtrace.cli.influence import influence
 from llmtrace.cli.lens import lens
@@ -65,7 +66,7 @@ app = typer.Typer(
 for command in (
     demo, models, trace, influence, heads, neurons, lens, patch, ablate, paths, discover, evaluate, compare, convert,
 ):  # fmt: skip
-    app.command()(command)
+    app.command()(ungrouped(command))
 
 
 def _version(asked: bool) -> bool:

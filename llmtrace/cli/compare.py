@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmtrace.cli.discover import CIRCUIT
-from llmtrace.cli.options import Device, Dtype, Json, Out, Overwrite, Seed
-from llmtrace.cli.prompts import Asked
-from llmtrace.cli.run import Run
+from llmtrace.cli.groups import Common
 from llmtrace.cli.screen import decimals
 from llmtrace.errors import NotFoundError, did_you_mean
 
@@ -27,12 +25,8 @@ WHAT = "circuit.json, the folder it is in, a definition (.yaml, .json), or the n
 def compare(
     found: Annotated[str, typer.Argument(metavar="FOUND", help=f"{WHAT}.")],
     known: Annotated[str, typer.Argument(metavar="KNOWN", help=f"{WHAT}: ioi, greater_than, docstring, induction.")],
-    json: Json = False,
-    out: Out = None,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    seed: Seed = 0,
+    *,
+    common: Common,
 ) -> None:
     """Hold a circuit against a known one.
 
@@ -40,7 +34,7 @@ def compare(
 
     No model is loaded, so --device, --dtype and --seed change nothing here.
     """
-    run = Run("compare", "", json, out, overwrite, device, dtype, Asked(seed=seed), {"found": found, "known": known})
+    run = common.run("compare", "", {"found": found, "known": known})
 
     from llmtrace import circuits
     from llmtrace.cli.documents import CompareRow

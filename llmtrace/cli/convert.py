@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmtrace.cli.discover import CIRCUIT
-from llmtrace.cli.options import Device, Dtype, Json, Out, Overwrite, Seed, one_of
-from llmtrace.cli.prompts import Asked
+from llmtrace.cli.groups import Common
+from llmtrace.cli.options import one_of
 from llmtrace.cli.run import RESULT, Run
 from llmtrace.cli.screen import Screen
 from llmtrace.errors import InputError
@@ -57,12 +57,8 @@ def convert(
     percent: Annotated[
         float | None, typer.Option("--percent", metavar="P", help="Which of MIB's nine circuits CIRCUIT means.")
     ] = None,
-    json: Json = False,
-    out: Out = None,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    seed: Seed = 0,
+    *,
+    common: Common,
 ) -> None:
     """Convert a circuit file for other programs, or from them.
 
@@ -79,7 +75,7 @@ def convert(
         **reading,
         **writing,
     }
-    run = Run("convert", str(circuit), json, out, overwrite, device, dtype, Asked(seed=seed), options)
+    run = common.run("convert", str(circuit), options)
 
     from llmtrace.circuits import Circuit
     from llmtrace.circuits.formats import export_circuit, format_of, import_circuit
@@ -93,14 +89,14 @@ def convert(
     graph = None if like is None else Circuit.load(_file(like)).graph
     found = import_circuit(_file(circuit), graph=graph, format=source, **_given(reading))
     document = _document(run, found)
-    if out is not None:
-        with atomic_folder(out, overwrite=overwrite) as draft:
+    if common.out is not None:
+        with atomic_folder(common.out, overwrite=common.overwrite) as draft:
             export_circuit(found, draft / f"{name or Path(CIRCUIT).stem}{form.suffix}", to, **_given(writing))
             written = sorted(file for file in draft.rglob("*") if file.is_file())
             document.rows = [FileRow(file=f.relative_to(draft).as_posix(), bytes=f.stat().st_size) for f in written]
             document.files = sorted([*(row.file for row in document.rows), RESULT])
             write_text(draft / RESULT, document.model_dump_json(indent=1) + "\n")
-    if json:
+    if common.json:
         sys.stdout.write(document.model_dump_json() + "\n")
         return
     _show(Screen(), found, form, document)

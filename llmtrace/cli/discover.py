@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmtrace.cli.effects import kept_for_resume
+from llmtrace.cli.groups import OnPairs
 from llmtrace.cli.options import (
     ABLATIONS,
     DIRECTIONS,
@@ -17,25 +18,15 @@ from llmtrace.cli.options import (
     RULES,
     SELECTIONS,
     UNITS,
-    Corruption,
-    Device,
     DryRun,
-    Dtype,
-    File,
-    Json,
     MetricName,
-    N,
-    Out,
-    Overwrite,
     Resume,
-    Seed,
     Source,
-    Task,
     Top,
     choice,
     one_of,
 )
-from llmtrace.cli.prompts import Asked, described
+from llmtrace.cli.prompts import described
 from llmtrace.cli.run import Run
 
 if TYPE_CHECKING:
@@ -121,16 +112,8 @@ def discover(
     ] = None,
     metric: MetricName = None,
     top: Top = 10,
-    prompts: File = None,
-    task: Task = None,
-    n: N = None,
-    corruption: Corruption = None,
-    json: Json = False,
-    out: Out = None,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    seed: Seed = 0,
+    *,
+    common: OnPairs,
 ) -> None:
     """Find the circuit: which edges carry it.
 
@@ -157,9 +140,7 @@ def discover(
         "dry_run": dry_run,
     }
     options["resume"] = None if resume is None else str(resume)
-    run = Run(
-        "discover", model, json, out, overwrite, device, dtype, Asked(task, n, corruption, prompts, seed=seed), options
-    )
+    run = common.run("discover", model, options)
     _refuse(method, size, how)
 
     from llmtrace import circuits

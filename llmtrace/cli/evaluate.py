@@ -9,26 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmtrace.cli.discover import CIRCUIT
+from llmtrace.cli.groups import OnPairs
 from llmtrace.cli.options import (
     ABLATIONS,
     UNITS,
-    Corruption,
-    Device,
-    Dtype,
-    File,
-    Json,
     MetricName,
-    N,
-    Out,
-    Overwrite,
-    Seed,
     Source,
-    Task,
     choice,
     one_of,
 )
-from llmtrace.cli.prompts import Asked, described
-from llmtrace.cli.run import Run
+from llmtrace.cli.prompts import described
 from llmtrace.cli.screen import decimals
 
 if TYPE_CHECKING:
@@ -50,29 +40,21 @@ def evaluate(
         int, typer.Option("--n-random", min=0, metavar="N", help="Random circuits of the same size to compare.")
     ] = 10,
     metric: MetricName = None,
-    prompts: File = None,
-    task: Task = None,
-    n: N = None,
-    corruption: Corruption = None,
-    json: Json = False,
-    out: Out = None,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    seed: Seed = 0,
+    *,
+    common: OnPairs,
 ) -> None:
     """Run only a circuit: how faithful is it?
 
     Every other edge carries an ablated value; faithfulness is how much of the model's behaviour is left.
     """
-    asked = Asked(task, n, corruption, prompts, seed=seed)
+    seed = common.seed
     options = {
         "circuit": str(circuit),
         "ablation": choice("--ablation", ablation, ABLATIONS),
         "n_random": n_random,
         "metric": metric,
     }
-    run = Run("evaluate", model, json, out, overwrite, device, dtype, asked, options)
+    run = common.run("evaluate", model, options)
 
     from llmtrace import circuits
 

@@ -6,25 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmtrace.cli.groups import OnTexts
 from llmtrace.cli.options import (
     HEAD_SCORES,
-    Corruption,
-    Device,
-    Dtype,
-    File,
-    Json,
-    N,
-    Out,
-    Overwrite,
-    Seed,
     Source,
-    Task,
-    Texts,
     Top,
     choice,
     one_of,
 )
-from llmtrace.cli.prompts import Asked, described
+from llmtrace.cli.prompts import described
 from llmtrace.cli.run import Run
 
 if TYPE_CHECKING:
@@ -46,17 +36,8 @@ def heads(
     ] = None,
     draws: Annotated[int, typer.Option("--draws", min=1, metavar="N", help="How many such random prompts.")] = 10,
     top: Top = 10,
-    prompt: Texts = None,
-    prompts: File = None,
-    task: Task = None,
-    n: N = None,
-    corruption: Corruption = None,
-    json: Json = False,
-    out: Out = None,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    seed: Seed = 0,
+    *,
+    common: OnTexts,
 ) -> None:
     """Tell heads apart: previous token, induction, name movers.
 
@@ -64,8 +45,7 @@ def heads(
     they move to the answer (on the prompts). What the model does not allow is left out, with the reason.
     """
     by = choice("--by", by, HEAD_SCORES)
-    asked = Asked(task, n, corruption, prompts, tuple(prompt or ()), seed)
-    run = Run("heads", model, json, out, overwrite, device, dtype, asked, {"by": by, "length": length, "draws": draws})
+    run = common.run("heads", model, {"by": by, "length": length, "draws": draws})
     traced = run.load()
     chosen = run.prompts(traced)
 
@@ -74,7 +54,7 @@ def heads(
     from llmtrace.errors import UnsupportedError
     from llmtrace.influence import composition, head_scores
 
-    table = head_scores(traced, chosen, n=draws, length=length, seed=seed)
+    table = head_scores(traced, chosen, n=draws, length=length, seed=common.seed)
     ranked = table.top(by, len(table.heads))
     left_out = dict(table.left_out)
     composed: Composition | None = None

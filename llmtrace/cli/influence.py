@@ -7,30 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmtrace.cli.groups import OnTexts
 from llmtrace.cli.options import (
     METHODS,
     OCCLUDED_BY,
     PATHS_FROM,
     UNITS,
-    Corruption,
-    Device,
-    Dtype,
-    File,
-    Json,
     MetricName,
-    N,
-    Out,
-    Overwrite,
-    Seed,
     Source,
-    Task,
-    Texts,
     Top,
     nodes,
     numbers,
     one_of,
 )
-from llmtrace.cli.prompts import Asked, described
+from llmtrace.cli.prompts import described
 from llmtrace.cli.run import Run
 
 if TYPE_CHECKING:
@@ -78,17 +68,8 @@ def influence(
         bool, typer.Option("--validate", help="Hold the score against intervening, beside attention and chance.")
     ] = False,
     top: Top = 10,
-    prompt: Texts = None,
-    prompts: File = None,
-    task: Task = None,
-    n: N = None,
-    corruption: Corruption = None,
-    json: Json = False,
-    out: Out = None,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    seed: Seed = 0,
+    *,
+    common: OnTexts,
 ) -> None:
     """Score what pushes the answer, from one pass.
 
@@ -100,10 +81,9 @@ def influence(
         "heads": nodes("--heads", heads), "baseline": baseline, "steps": steps, "by": by, "memory": memory,
     }  # fmt: skip
     given: dict[str, Any] = {name: value for name, value in taken.items() if value is not None}
-    asked = Asked(task, n, corruption, prompts, tuple(prompt or ()), seed)
     options = {"method": method, **given, **({} if heads is None else {"heads": heads})}
     options |= {"validate": True} if validate else {}
-    run = Run("influence", model, json, out, overwrite, device, dtype, asked, options)
+    run = common.run("influence", model, options)
 
     from llmtrace import influence as room
     from llmtrace.cli.score_tables import gap_of, refuse_strangers, rows_of, sums_to, table_of
@@ -115,7 +95,7 @@ def influence(
     scores = row.function(traced, chosen, **given)
     measured = getattr(scores, "metric", None)
     check = (
-        _check(method, scores, traced, chosen, {"metric": metric, "by": by, "memory": memory, "seed": seed})
+        _check(method, scores, traced, chosen, {"metric": metric, "by": by, "memory": memory, "seed": common.seed})
         if validate
         else None
     )

@@ -6,23 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmtrace.cli.groups import OnTexts
 from llmtrace.cli.options import (
-    Corruption,
-    Device,
-    Dtype,
-    File,
-    Json,
-    N,
-    Out,
-    Overwrite,
-    Seed,
     Source,
-    Task,
-    Texts,
     places,
     words,
 )
-from llmtrace.cli.prompts import Asked, described
+from llmtrace.cli.prompts import described
 from llmtrace.cli.run import Run
 
 if TYPE_CHECKING:
@@ -46,17 +36,8 @@ def lens(
     positions: Annotated[
         str | None, typer.Option("--positions", metavar="PLACES", help="Such as END,S2,-1, or all.  [default: END]")
     ] = None,
-    prompt: Texts = None,
-    prompts: File = None,
-    task: Task = None,
-    n: N = None,
-    corruption: Corruption = None,
-    json: Json = False,
-    out: Out = None,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    seed: Seed = 0,
+    *,
+    common: OnTexts,
 ) -> None:
     """Where in the layers the answer appears.
 
@@ -65,8 +46,7 @@ def lens(
     """
     wanted = words("--tokens", tokens, example="Mary,John")
     at: Any = None if positions == "all" else places("--positions", positions) or "END"
-    asked = Asked(task, n, corruption, prompts, tuple(prompt or ()), seed)
-    run = Run("lens", model, json, out, overwrite, device, dtype, asked, {"tokens": tokens, "positions": positions})
+    run = common.run("lens", model, {"tokens": tokens, "positions": positions})
     traced = run.load()
     chosen = run.prompts(traced)
 

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmtrace.cli.options import Device, Dtype, Json, Out, Overwrite, Seed
-from llmtrace.cli.prompts import Asked
-from llmtrace.cli.run import Run
+from llmtrace.cli.groups import Common
 from llmtrace.errors import NotFoundError, did_you_mean
 
 if TYPE_CHECKING:
@@ -28,12 +26,8 @@ SCREENFUL = 40
 def models(
     search: Annotated[str | None, typer.Argument(metavar="[SEARCH]", help="Names that contain this.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Also the names that TransformerLens knows (hub).")] = False,
-    json: Json = False,
-    out: Out = None,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    seed: Seed = 0,
+    *,
+    common: Common,
 ) -> None:
     """List models by name.
 
@@ -41,7 +35,7 @@ def models(
 
     No model is loaded, so --device, --dtype and --seed change nothing here.
     """
-    run = Run("models", "", json, out, overwrite, device, dtype, Asked(seed=seed), {"search": search, "all": every})
+    run = common.run("models", "", {"search": search, "all": every})
     rows = _rows(search, hub=every or search is not None)
     hub = sum(not row.embedded for row in rows)
 

@@ -6,27 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmtrace.cli.groups import OnTexts
 from llmtrace.cli.options import (
     STATISTICS,
-    Corruption,
-    Device,
-    Dtype,
-    File,
-    Json,
-    N,
-    Out,
-    Overwrite,
-    Seed,
     Source,
-    Task,
-    Texts,
     choice,
     nodes,
     numbers,
     one_of,
 )
-from llmtrace.cli.prompts import Asked, described
-from llmtrace.cli.run import Run
+from llmtrace.cli.prompts import described
 
 if TYPE_CHECKING:
     from llmtrace.cli.documents import TokenScore
@@ -52,17 +41,8 @@ def neurons(
     top: Annotated[
         int, typer.Option("--top", min=1, metavar="K", help="How many neurons, on screen and in files.")
     ] = 10,
-    prompt: Texts = None,
-    prompts: File = None,
-    task: Task = None,
-    n: N = None,
-    corruption: Corruption = None,
-    json: Json = False,
-    out: Out = None,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    seed: Seed = 0,
+    *,
+    common: OnTexts,
 ) -> None:
     """What neurons answer to, and what they write.
 
@@ -70,9 +50,8 @@ def neurons(
     answers to (key) and writes (value). Rows are the --top neurons by a statistic, or those that --nodes names.
     """
     by, named = choice("--by", by, STATISTICS), nodes("--nodes", chosen)
-    asked = Asked(task, n, corruption, prompts, tuple(prompt or ()), seed)
     options: dict[str, Any] = {"by": by, "nodes": chosen, "layers": numbers("--layers", layers), "top": top}
-    run = Run("neurons", model, json, out, overwrite, device, dtype, asked, options)
+    run = common.run("neurons", model, options)
     traced = run.load()
     asked_of = run.prompts(traced)
 

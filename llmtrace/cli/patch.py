@@ -7,28 +7,13 @@ from typing import Annotated, Any
 import typer
 
 from llmtrace.cli.effects import carry_out
+from llmtrace.cli.groups import Sweep
 from llmtrace.cli.options import (
     DIRECTIONS,
     KINDS,
     SPLITS,
-    Corruption,
-    Device,
     Direction,
-    DryRun,
-    Dtype,
-    File,
-    Json,
-    Memory,
-    MetricName,
-    N,
-    Out,
-    Overwrite,
-    Positions,
-    Resume,
-    Seed,
     Source,
-    Task,
-    Top,
     choice,
     interventions,
     numbers,
@@ -36,8 +21,6 @@ from llmtrace.cli.options import (
     places,
     words,
 )
-from llmtrace.cli.prompts import Asked
-from llmtrace.cli.run import Run
 from llmtrace.errors import InputError
 
 
@@ -68,40 +51,26 @@ def patch(
     ] = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Of --noise: draws that are averaged.")] = 10,
     direction: Direction = "denoising",
-    positions: Positions = None,
-    metric: MetricName = None,
-    top: Top = 10,
-    prompts: File = None,
-    task: Task = None,
-    n: N = None,
-    corruption: Corruption = None,
-    memory: Memory = "auto",
-    resume: Resume = None,
-    dry_run: DryRun = False,
-    json: Json = False,
-    out: Out = None,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    seed: Seed = 0,
+    *,
+    common: Sweep,
 ) -> None:
     """Copy activations between runs: which one matters?
 
     Residual streams and outputs by layer and position, heads by layer and head, or any places that you name; with
     --noise clean activations are put back into a run whose subject is noise.
     """
-    if nodes is not None and (what, by, layers, positions) != (None, None, None, None):
+    if nodes is not None and (what, by, layers, common.positions) != (None, None, None, None):
         raise InputError("Expected --nodes, or --what with --by, --layers and --positions, got both; leave one out.")
     options = {
         "what": what,
         "by": None if by is None else choice("--by", by, SPLITS),
         "layers": layers,
         "nodes": nodes,
-        "positions": positions,
+        "positions": common.positions,
         "noise": noise,
         "samples": samples,
         "direction": choice("--direction", direction, DIRECTIONS),
-        "metric": metric,
+        "metric": common.metric,
     }
     subject = places("--noise", noise)
     if subject is not None and (nodes is not None or by is not None or layers is not None or direction != "denoising"):
@@ -111,28 +80,26 @@ def patch(
     ]
     groups, where, chosen_layers = (
         interventions("--nodes", nodes),
-        places("--positions", positions),
+        places("--positions", common.positions),
         numbers("--layers", layers),
     )
-    run = Run(
-        "patch", model, json, out, overwrite, device, dtype, Asked(task, n, corruption, prompts, seed=seed), options
-    )
+    run = common.run("patch", model, options)
     traced = run.load()
     chosen = run.prompts(traced)
 
     from llmtrace.interventions import plan_causal_trace, plan_patch, plan_patch_sweep
 
+    measured: dict[str, Any] = {"metric": common.metric, "memory": common.memory}
     declared: Any = (
         plan_causal_trace(
-            traced, chosen, subject, what=kinds[0], positions=where, samples=samples, seed=seed, metric=metric,
-            memory=memory,
+            traced, chosen, subject, what=kinds[0], positions=where, samples=samples, seed=common.seed, **measured
         )
         if subject is not None
-        else plan_patch(traced, chosen, groups, direction=options["direction"], metric=metric, memory=memory)
+        else plan_patch(traced, chosen, groups, direction=options["direction"], **measured)
         if groups is not None
         else plan_patch_sweep(
             traced, chosen, kinds, by=options["by"], layers=chosen_layers, positions=where,
-            direction=options["direction"], metric=metric, memory=memory,
+            direction=options["direction"], **measured,
         )
     )  # fmt: skip
     carry_out(
@@ -140,13 +107,13 @@ def patch(
         declared,
         traced,
         chosen,
-        top,
+        common.top,
         heading=f"activation patching ({direction})" if noise is None else f"causal tracing (noise at {noise})",
         meaning="Positive: the patch raised the metric. Low, high: 95 % bootstrap interval over prompts.",
         nexts=[
             (run.again("paths"), "which heads act on the logits directly"),
             (run.again("ablate"), "what is lost without a head or an MLP"),
         ],
-        resume=resume,
-        dry_run=dry_run,
+        resume=common.resume,
+        dry_run=common.dry_run,
     )

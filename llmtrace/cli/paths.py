@@ -7,35 +7,18 @@ from typing import Annotated, Any
 import typer
 
 from llmtrace.cli.effects import carry_out
+from llmtrace.cli.groups import Sweep
 from llmtrace.cli.options import (
     CONVENTIONS,
     DIRECTIONS,
-    Corruption,
-    Device,
     Direction,
-    DryRun,
-    Dtype,
-    File,
-    Json,
-    Memory,
-    MetricName,
-    N,
-    Out,
-    Overwrite,
-    Positions,
-    Resume,
-    Seed,
     Source,
-    Task,
-    Top,
     choice,
     nodes,
     one_of,
     places,
     words,
 )
-from llmtrace.cli.prompts import Asked
-from llmtrace.cli.run import Run
 from llmtrace.errors import InputError
 
 
@@ -65,22 +48,8 @@ def paths(
         ),
     ] = "heads_frozen",
     direction: Direction = "noising",
-    positions: Positions = None,
-    metric: MetricName = None,
-    top: Top = 10,
-    prompts: File = None,
-    task: Task = None,
-    n: N = None,
-    corruption: Corruption = None,
-    memory: Memory = "auto",
-    resume: Resume = None,
-    dry_run: DryRun = False,
-    json: Json = False,
-    out: Out = None,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    seed: Seed = 0,
+    *,
+    common: Sweep,
 ) -> None:
     """Patch paths from senders to receivers.
 
@@ -96,21 +65,20 @@ def paths(
         "path": path,
         "convention": choice("--convention", convention, CONVENTIONS[:2] if path else CONVENTIONS),
         "direction": choice("--direction", direction, DIRECTIONS),
-        "positions": positions,
-        "metric": metric,
+        "positions": common.positions,
+        "metric": common.metric,
     }
-    chosen_senders, where = nodes("--senders", senders), places("--positions", positions)
+    chosen_senders, where = nodes("--senders", senders), places("--positions", common.positions)
     ports = words("--receivers", receivers, example="a9.h9<q>") or []
-    run = Run(
-        "paths", model, json, out, overwrite, device, dtype, Asked(task, n, corruption, prompts, seed=seed), options
-    )
+    run = common.run("paths", model, options)
     traced = run.load()
     chosen = run.prompts(traced)
 
     from llmtrace.interventions import plan_patch_paths, plan_path_patch
 
     shared: dict[str, Any] = {
-        "convention": convention, "direction": direction, "positions": where, "metric": metric, "memory": memory,
+        "convention": convention, "direction": direction, "positions": where, "metric": common.metric,
+        "memory": common.memory,
     }  # fmt: skip
     declared = (
         plan_patch_paths(traced, chosen, path, **shared)
@@ -122,13 +90,13 @@ def paths(
         declared,
         traced,
         chosen,
-        top,
+        common.top,
         heading="patching paths" if path else f"path patching to {receivers} ({convention.replace('_', ' ')})",
         meaning="Negative: the path was carrying the metric. Low, high: 95 % bootstrap interval over prompts.",
         nexts=[
             (run.again("ablate"), "the same heads removed altogether, indirect paths included"),
             (run.again("discover", " --out my-circuit"), "which edges lead to them"),
         ],
-        resume=resume,
-        dry_run=dry_run,
+        resume=common.resume,
+        dry_run=common.dry_run,
     )

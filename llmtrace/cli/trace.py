@@ -6,28 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmtrace.cli.groups import OnTexts
 from llmtrace.cli.options import (
     SIDES,
-    Corruption,
-    Device,
-    Dtype,
-    File,
-    Json,
-    N,
-    Out,
-    Overwrite,
-    Seed,
     Source,
-    Task,
-    Texts,
     choice,
     numbers,
     one_of,
     places,
     words,
 )
-from llmtrace.cli.prompts import Asked, described
-from llmtrace.cli.run import Run
+from llmtrace.cli.prompts import described
 
 if TYPE_CHECKING:
     from llmtrace.cli.screen import Next, Screen
@@ -56,17 +45,8 @@ def trace(
         typer.Option("--positions", metavar="PLACES", help="Such as END,S2,-1: keep only these.  [default: all]"),
     ] = None,
     side: Annotated[str, typer.Option("--side", metavar=one_of(SIDES), help="Which prompts are run.")] = "clean",
-    prompt: Texts = None,
-    prompts: File = None,
-    task: Task = None,
-    n: N = None,
-    corruption: Corruption = None,
-    json: Json = False,
-    out: Out = None,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    seed: Seed = 0,
+    *,
+    common: OnTexts,
 ) -> None:
     """Capture the activations of a run.
 
@@ -74,12 +54,11 @@ def trace(
 
     With --out, FOLDER/trace holds trace.json and tensors.safetensors; llmtrace.load_trace reads them.
     """
-    asked = Asked(task, n, corruption, prompts, tuple(prompt or ()), seed)
     kept = {
         "what": words("--what", what), "layers": numbers("--layers", layers),
         "positions": places("--positions", positions), "side": choice("--side", side, SIDES),
     }  # fmt: skip
-    run = Run("trace", model, json, out, overwrite, device, dtype, asked, dict(kept))
+    run = common.run("trace", model, dict(kept))
     traced = run.load()
     chosen = run.prompts(traced)
 
@@ -104,10 +83,10 @@ def trace(
             [[r.activation, " x ".join(map(str, r.shape)), f"{r.bytes / 1e3:.1f}"] for r in rows],
         )
         screen.say("Axes: prompt, position, ...; of patterns and scores: prompt, head, query, key.")
-        if out is None:
+        if common.out is None:
             screen.say("Nothing was saved: add --out FOLDER to keep the numbers.")
             return [(run.again("trace", f" --what {what} --out my-trace"), "the same, kept on disk")]
-        code = f"import llmtrace as lt; print(lt.load_trace({str(out / 'trace')!r}))"
+        code = f"import llmtrace as lt; print(lt.load_trace({str(common.out / 'trace')!r}))"
         return [(f'python -c "{code}"', "the numbers in Python")]
 
     run.finish(
