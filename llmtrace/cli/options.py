@@ -14,7 +14,7 @@ from llmtrace.nodes import parse_node
 METHODS = (
     "direct_logit_attribution", "neuron_attribution", "source_token_attribution", "logit_lens", "raw_attention",
     "rollout", "value_weighted_norms", "alti", "alti_logit", "flow_routes",
-    "attention_flow", "token_attribution", "input_x_gradient", "integrated_gradients", "occlusion",
+    "attention_flow", "token_attribution", "decompx", "input_x_gradient", "integrated_gradients", "occlusion",
 )  # fmt: skip
 HEAD_SCORES = (
     "previous_token", "current_token", "duplicate_token", "induction", "sink", "copying", "copying_top", "suppressing",

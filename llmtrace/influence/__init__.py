@@ -19,6 +19,7 @@ from llmtrace.influence.token_lens import TokenLens, token_lens
 from llmtrace.influence.tokens.alti import alti
 from llmtrace.influence.tokens.alti_logit import alti_logit
 from llmtrace.influence.tokens.attention_flow import attention_flow
+from llmtrace.influence.tokens.decompx import decompx
 from llmtrace.influence.tokens.flow_graph import FlowGraph, flow_graph_json_schema
 from llmtrace.influence.tokens.flow_routes import flow_graph, flow_routes
 from llmtrace.influence.tokens.generation import GenerationInfluence, generation
@@ -35,7 +36,7 @@ from llmtrace.influence.tokens.value_norms import token_writes, value_weighted_n
 __all__ = [
     "DETECTORS", "METHODS", "Composition", "FlowGraph", "GenerationInfluence", "HeadTable", "LensScores", "LowRank",
     "NeuronReading", "NeuronStatistics", "NodeScores", "SourceScores", "SpanInfluence", "StreamScores",
-    "TokenInfluence", "TokenLens", "alti", "alti_logit", "attention_flow", "composition", "copying_scores",
+    "TokenInfluence", "TokenLens", "alti", "alti_logit", "attention_flow", "composition", "copying_scores", "decompx",
     "direct_logit_attribution", "flow_graph", "flow_graph_json_schema", "flow_routes", "generation",
     "head_behaviour", "head_scores", "input_x_gradient", "integrated_gradients", "logit_lens", "name_movers",
     "neuron_attribution", "neuron_statistics", "occlusion", "ov_circuit", "qk_circuit", "raw_attention",

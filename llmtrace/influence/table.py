@@ -5,6 +5,7 @@ from llmtrace.influence.logit_lens import logit_lens
 from llmtrace.influence.tokens.alti import alti
 from llmtrace.influence.tokens.alti_logit import alti_logit
 from llmtrace.influence.tokens.attention_flow import attention_flow
+from llmtrace.influence.tokens.decompx import decompx
 from llmtrace.influence.tokens.flow_routes import flow_routes
 from llmtrace.influence.tokens.input_x_gradient import input_x_gradient
 from llmtrace.influence.tokens.integrated_gradients import integrated_gradients
@@ -38,6 +39,8 @@ METHODS = Table(
            "Abnar & Zuidema 2020", "1 F"),
     Method("token_attribution", token_attribution, "what each attended token adds to the answer directly",
            "Elhage et al. 2021", "1 F", ("correct", "wrong")),
+    Method("decompx", decompx, "what each token's own vector becomes in the answer, on every path",
+           "Modarressi et al. 2023", "1 F + 1 W", ("correct", "wrong")),
     Method("input_x_gradient", input_x_gradient, "the slope of the answer along each token's own vector",
            "Shrikumar et al. 2017", "1 F + 1 W", ("correct", "wrong", "gradient")),
     Method("integrated_gradients", integrated_gradients, "that slope on the whole way from no token to the token",

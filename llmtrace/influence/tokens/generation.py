@@ -26,6 +26,7 @@ from torch import Tensor
 
 from llmtrace.errors import InputError, UnsupportedError
 from llmtrace.influence.table import METHODS
+from llmtrace.influence.tokens.decompx import decomposed
 from llmtrace.influence.tokens.input_x_gradient import read_gradients
 from llmtrace.influence.tokens.integrated_gradients import read_paths
 from llmtrace.influence.tokens.occlusion import occluded
@@ -264,12 +265,17 @@ def _attributed(model: TraceModel, whole: PromptSet, readings: Readings, options
     return attributed(model, whole, readings)[1:]
 
 
+def _decomposed(model: TraceModel, whole: PromptSet, readings: Readings, options: Mapping[str, Any]) -> Read:
+    return decomposed(model, whole, readings, **options)
+
+
 def _occluded(model: TraceModel, whole: PromptSet, readings: Readings, options: Mapping[str, Any]) -> Read:
     return occluded(model, whole, readings, **options), None
 
 
 IN_ONE_RUN: dict[str, Callable[[TraceModel, PromptSet, Readings, Mapping[str, Any]], Read]] = {
     "token_attribution": _attributed,
+    "decompx": _decomposed,
     "input_x_gradient": lambda model, whole, readings, options: read_gradients(model, whole, readings, **options),
     "integrated_gradients": lambda model, whole, readings, options: read_paths(model, whole, readings, **options),
     "occlusion": _occluded,

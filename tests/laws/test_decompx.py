@@ -1,0 +1,166 @@
+"""DecompX: vectors carried forward one token at a time, against the direction carried back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from slow_twins import read
+from tiny import (
+    ALL,
+    GPT2,
+    LLAMA,
+    POST_NORM,
+    WIDE,
+    Tiny,
+    close,
+    hand_built_scores_are_live,
+    one_of_each,
+    over,
+    over_hooked,
+    prompts,
+)
+from torch import Tensor
+
+from llmtrace import influence, models
+from llmtrace.errors import UnsupportedError
+from llmtrace.models.hand_built import build, known_circuit
+from llmtrace.prompts import PromptSet, from_pairs
+from llmtrace.signals.sites import site_name
+
+
+def carried(model: Any, p: PromptSet, prompt: int) -> Tensor:
+    """The final residual stream as [source, pos, d_model]: what is there of each token, layer by layer, head by head.
+
+    Every part of a stage is made from the parts before it; that they add up to the activation is asked at each.
+    """
+    arch, tokens = models.describe(model), p.clean[prompt][None]
+    n = tokens.shape[1]
+    own = range(n)
+
+    kinds = ["resid_pre", "resid_post", "pattern"] + ([] if arch.attn_only else ["mlp_post"])
+    kinds += [] if arch.attn_only or arch.parallel else ["resid_mid"]
+    ran = read(model, tokens, [site_name(kind, layer) for kind in kinds for layer in range(arch.n_layers)])
+
+    def at(kind: str, layer: int) -> Tensor:
+        return ran[site_name(kind, layer)][0]
+
+    def normed(norm: models.Norm, parts: Tensor, stream: Tensor) -> Tensor:
+        found = norm.frozen(parts, norm.scale(stream))
+        if norm.bias is not None:
+            found[own, own] += norm.bias
+        assert torch.allclose(found.sum(0), norm(stream), atol=1e-5)
+        return found
+
+    parts = torch.zeros(n, n, arch.d_model, dtype=model.W_E.dtype)
+    parts[own, own] = at("resid_pre", 0)
+    for layer in range(arch.n_layers):
+        w, before, pattern = models.attention_weights(model, layer), at("resid_pre", layer), at("pattern", layer)
+        read_in = normed(w.norm, parts, before)
+        wrote = torch.zeros_like(parts)
+        for head in range(arch.n_heads):
+            v = read_in @ w.W_V[head // arch.group]
+            v[own, own] += w.b_V[head // arch.group]
+            for j in own:
+                wrote += pattern[head, :, j, None] * (v[:, j] @ w.W_O[head])[:, None]
+        wrote[own, own] += w.b_O
+        if not arch.attn_only:
+            middle = before if arch.parallel else at("resid_mid", layer)
+            m = models.mlp_weights(model, layer)
+            read_in = normed(m.norm, parts if arch.parallel else parts + wrote, middle)
+            pre = read_in @ (m.W_in if m.W_gate is None else m.W_gate)
+            if m.W_gate is None:
+                pre[own, own] += m.b_in
+                post = pre * (at("mlp_post", layer) / pre.sum(0))
+            else:
+                linear = read_in @ m.W_in
+                acted = (at("mlp_post", layer) - m.b_in) / linear.sum(0)
+                post = (pre * (acted / pre.sum(0)) * linear.sum(0) + acted * linear) / 2
+                post[own, own] += m.b_in
+            of_mlp = post @ m.W_out
+            of_mlp[own, own] += m.b_out
+            wrote = wrote + of_mlp
+        parts = parts + wrote
+    assert torch.allclose(parts.sum(0), at("resid_post", arch.n_layers - 1), atol=1e-4)
+    return parts
+
+
+@pytest.mark.usefixtures("as_users_run")
+@over(among=[*ALL, *WIDE])
+def test_decompx_equals_its_slow_twin(tiny: Tiny) -> None:
+    """Each token's vector carried forward alone; the metric read of what arrived of it."""
+    p, model = prompts(padded=True)[:2], tiny.model
+    metric = p.metric("logit_diff")
+    assert metric.tokens is not None and metric.weights is not None
+    found, norm = influence.decompx(model, p), models.final_norm(model)
+    assert found.targets is not None and found.targets[:, 0].tolist() == p.positions["END"].tolist()
+    for prompt in range(len(p)):
+        end = int(metric.positions[prompt])
+        arrived = carried(model, p, prompt)[:, end]
+        seen = norm.frozen(arrived, norm.scale(arrived.sum(0)))
+        seen[end] += 0 if norm.bias is None else norm.bias
+        logits = seen @ model.W_U
+        logits[end] += model.b_U
+        expected = logits[:, metric.tokens[prompt]] @ metric.weights[prompt].to(logits)
+        close(found.values[prompt, 0], expected, 10 * tiny.atol)
+
+
+@over(among=[*ALL, *WIDE])
+def test_decompx_is_complete(tiny: Tiny) -> None:
+    """A row sums to the metric of the model's own run; padding has nothing; a batch is a loop over its prompts."""
+    p, model = prompts(padded=True), tiny.model
+    found = influence.decompx(model, p)
+    logits = model(p.clean.to(model.W_E.device))
+    close(found.values.sum((1, 2)), p.metric("logit_diff")(logits), 10 * tiny.atol)
+    assert found.gap is not None and found.gap.abs().max() < 10 * tiny.atol
+    assert not found.values[:, 0][~p.mask].any()
+    close(influence.decompx(model, p, batch_size=1).values, found.values, tiny.atol)
+
+
+@over_hooked(one_of_each, among=[tiny for tiny in ALL if tiny.family is LLAMA])
+def test_decompx_is_input_times_gradient_of_what_is_held_still(tiny: Tiny) -> None:
+    """Without biases: autograd with patterns, norms and ratios as constants (RelP's rule for the MLP)."""
+    p, model = prompts(), tiny.model
+    metric, norm = p.metric("logit_diff"), models.final_norm(model)
+    assert metric.tokens is not None
+    x = models.embedding(model, p.clean)[0].detach().requires_grad_(True)
+    held = [(site_name("pattern", layer), torch.Tensor.detach) for layer in range(tiny.family.n_layers)]
+    rule = models.backward_rule(model, "relp").hooks
+    with torch.enable_grad():
+        final = models.final_residual(model, p.clean, [(site_name("resid_pre", 0), lambda _: x), *rule, *held])
+        end = metric.here(final)
+        logits = norm.frozen(end, norm.scale(end).detach()) @ model.W_U
+        (slope,) = torch.autograd.grad(metric.of_rows(logits.gather(1, metric.tokens)).sum(), [x])
+    close(influence.decompx(model, p).values[:, 0], (slope * x).sum(-1), 1e-8)
+
+
+@hand_built_scores_are_live
+def test_what_is_known_of_hand_built_models() -> None:
+    """Induction: all of it from the token that is copied, which the answer is. OR gate: a ReLU that both inputs have
+    switched off lets nothing through, so the whole answer is the biases' (documented failure)."""
+    model, p = known("induction")
+    of_tokens = influence.decompx(model, p).values[0, 0]
+    copied = p.clean[0].tolist().index(p.correct[0][0])
+    close(of_tokens[copied], of_tokens.sum(), 1e-6)
+    model, p = known("or-gate")
+    of_tokens = influence.decompx(model, p).values[0, 0]
+    assert of_tokens[-1] == of_tokens.sum() == 0.5
+
+
+def known(name: str) -> tuple[Any, PromptSet]:
+    truth = known_circuit(name)
+    model = build(name, hooked=True, dtype=torch.float64).requires_grad_(False)
+    return model, from_pairs(model, [(truth.clean, truth.corrupted, truth.correct, truth.wrong)])
+
+
+@over(among=POST_NORM)
+def test_norms_after_the_blocks_are_refused(tiny: Tiny) -> None:
+    with pytest.raises(UnsupportedError, match="DecompX"):
+        influence.decompx(tiny.model, prompts())
+
+
+def test_a_metric_that_is_not_linear_is_refused() -> None:
+    tiny = next(tiny for tiny in ALL if tiny.family is GPT2)
+    with pytest.raises(UnsupportedError, match="linear in the logits, such as 'logit_diff', got 'log_probability'"):
+        influence.decompx(tiny.model, prompts(), metric="log_probability")
