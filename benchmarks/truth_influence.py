@@ -14,6 +14,7 @@ metric, 0 nothing left. Seconds are of the method alone; MB is its peak beside w
 from __future__ import annotations
 
 import argparse
+import ctypes
 import random
 import warnings
 from collections.abc import Callable
@@ -111,6 +112,7 @@ def run(model: Any, p: PromptSet, kind: type, skip: tuple[str, ...]) -> tuple[li
 def reset_peak() -> float:
     """What this process holds now, in MB; its peak is counted from here."""
     try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what earlier methods freed would hide what this one takes
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return float("nan")
@@ -132,12 +134,17 @@ def table(check: CausalCheck, ran: list[Ran], refused: list[str]) -> None:
     order = sorted(check.methods, key=lambda m: -check.estimate("rank_correlation", m)[0])
     for method in order:
         role = {"oracle": " (oracle)", "baseline": " (baseline)"}.get(check.roles[check.row(method)], "")
-        numbers = ["{:.2f} [{:.2f}, {:.2f}]".format(*check.estimate(name, method)) for name in STATISTICS]
+        numbers = [_shown(check.estimate(name, method)) for name in STATISTICS]
         one = known.get(method)
         spent = [one.cost, f"{one.seconds:.2f}", f"{one.megabytes:.0f}"] if one else ["", "", ""]
         print(f"| {method}{role} | {' | '.join([*numbers, *spent])} |")
     for line in refused:
         print(line)
+
+
+def _shown(estimate: tuple[float, float, float]) -> str:
+    """"-" for areas where all things together make no sure difference: no share of the way can be stated."""
+    return "-" if estimate[0] != estimate[0] else "{:.2f} [{:.2f}, {:.2f}]".format(*estimate)
 
 
 def report(title: str, model: Any, p: PromptSet, asked: argparse.Namespace) -> None:
