@@ -30,6 +30,7 @@ from torch import Tensor
 
 from llmtrace import influence, models
 from llmtrace.errors import InputError, LLMTraceError, NotFoundError, UnsupportedError
+from llmtrace.influence.heads.extremes import at_the_ends
 from llmtrace.influence.heads.low_rank import LowRank
 from llmtrace.influence.vocabulary import readout, token_vectors
 from llmtrace.nodes import Head
@@ -108,6 +109,22 @@ def test_copying_scores_are_those_of_the_full_matrix(tiny: Tiny) -> None:
         bottom = sum(token in ranks[token, -3:] for token in range(VOCAB)) / VOCAB
         assert table.of(head)["copying_top"] == pytest.approx(top)
         assert table.of(head)["suppressing"] == pytest.approx(bottom)
+
+
+@pytest.mark.parametrize("first", [1, 3, 500])
+def test_the_ends_are_found_without_most_logits(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the pieces, those of the sorted row: whole numbers, so that ties are many and exact."""
+    monkeypatch.setattr("llmtrace.influence.heads.extremes.FIRST", first)
+    generator = torch.Generator().manual_seed(0)
+    writes = torch.randint(-2, 3, (300, 4), generator=generator).double()
+    seen = torch.randint(-3, 4, (50, 4), generator=generator).double()
+    writes[::9], seen[20:23] = 0, seen[7]
+    tokens = torch.randint(0, 50, (300,), generator=generator)
+    found = at_the_ends(writes, seen, tokens, 6)
+    for side, logits in zip(found, (writes @ seen.T, -writes @ seen.T), strict=True):
+        past = [sum(row >= row[token]).item() for row, token in zip(logits, tokens, strict=True)]
+        assert side.tolist() == [n <= 6 for n in past]
+        assert 10 < side.sum() < 150 and not side[::9].any()
 
 
 # --- QK ----------------------------------------------------------------------------------------------------------

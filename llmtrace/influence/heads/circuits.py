@@ -22,7 +22,7 @@ from llmtrace.errors import InputError, UnsupportedError
 from llmtrace.influence.heads.low_rank import LowRank
 from llmtrace.influence.vocabulary import readout, token_vectors, without_bias
 from llmtrace.models import TraceModel, attention_weights, describe, require_additive
-from llmtrace.models.dot_product import Rotation, dot_product_problem, rotation, score_scale
+from llmtrace.models.dot_product import dot_product_problem, rotation, score_scale
 from llmtrace.nodes import Head
 
 
@@ -41,21 +41,19 @@ def ov_circuit(model: TraceModel, head: Head, *, through_mlp0: bool = False) -> 
 def qk_circuit(model: TraceModel, head: Head, *, distance: int = 0, through_mlp0: bool = False) -> LowRank:
     """[query token, key token] of one head. `distance`: how far back the key is, which rotary models feel."""
     _require_head(model, head)
-    rotated = query_and_key_rotations(model, head.layer, distance, "The QK circuit")
+    require_products(model, distance, "The QK circuit")
+    turned = rotation(model, head.layer, distance + 1)  # a query at position `distance` ([-1]), a key at 0 ([0])
     w = attention_weights(model, head.layer)
     kv = head.head // describe(model).group
     read = w.norm(token_vectors(model, through_mlp0=through_mlp0))
     queries, keys = read @ w.W_Q[head.head] + w.b_Q[head.head], read @ w.W_K[kv] + w.b_K[kv]
-    if rotated is not None:
-        queries, keys = queries @ rotated[-1].to(queries), keys @ rotated[0].to(keys)
+    if turned is not None:
+        queries, keys = queries @ turned[-1].to(queries), keys @ turned[0].to(keys)
     return LowRank(queries / score_scale(model, head.layer), keys.T, f"QK circuit of {head.label}")
 
 
-def query_and_key_rotations(model: TraceModel, layer: int, distance: int, method: str) -> Rotation | None:
-    """Where a query at position `distance` ([-1]) and a key at 0 ([0]) go; None where the position turns neither.
-
-    Raises UnsupportedError where scores are no dot products, InputError for a distance that means nothing.
-    """
+def require_products(model: TraceModel, distance: int, method: str) -> None:
+    """Raises UnsupportedError where scores are no dot products, InputError for a distance that means nothing."""
     arch = describe(model)
     if problem := dot_product_problem(model):
         raise UnsupportedError(
@@ -68,8 +66,6 @@ def query_and_key_rotations(model: TraceModel, layer: int, distance: int, method
         )
     if not 0 <= distance < arch.n_ctx:
         raise InputError(f"Expected a distance from 0 to {arch.n_ctx - 1}, got {distance}; count tokens back.")
-    found = rotation(model, layer, distance + 1)
-    return found
 
 
 def shared_by(x: Float[Tensor, "kv_head *rest"], group: int) -> Float[Tensor, "head *rest"]:

@@ -9,10 +9,9 @@ centring stand before what reads, and where a norm centres, W_O is centred too. 
 `alignment` is the score over the largest that the two heads' singular values allow (every direction that the sender
 writes strongly is one that the receiver reads strongly): 1 when nothing could be better placed.
 
-Source: Elhage et al. 2021. ||V O X Y^T|| = ||R_V O X R_Y^T||, R from the QR of V and of Y (the root of the Gram matrix
-d_head x d_head, without squaring), so a pair costs one d_head x d_model x d_head product and nothing is d_model wide.
-Cost: no pass; all pairs of SmolLM2's 270 heads, three slots: half a minute on one busy core. With grouped queries the
-factors are those of the key-value heads that exist.
+Source: Elhage et al. 2021. ||V O X Y^T|| = ||R_V O X R_Y^T||, R from the QR of V and of Y (`slot_readers.py`), so a
+pair costs one d_head x d_model x d_head product, which heads with the same keys and values share.
+Cost: one pass on 8 tokens (are scores dot products?); all pairs of SmolLM2's 270 heads, three slots: 6 s on one core.
 Known failure: room for composition is not use of it. Path patching says whether the path carries anything.
 Refused: norms after the blocks; for Q and K what `qk_circuit` refuses (values can still be asked for: slots=("v",)).
 """
@@ -29,9 +28,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmtrace.errors import InputError, NotFoundError
-from llmtrace.influence.heads.circuits import query_and_key_rotations, shared_by
+from llmtrace.influence.heads.circuits import require_products, shared_by
+from llmtrace.influence.heads.slot_readers import SlotReader, root, scaled, slot_reader, squared_spectrum
 from llmtrace.influence.vocabulary import through_norm
 from llmtrace.models import AttentionWeights, TraceModel, attention_weights, describe, provenance, require_additive
+from llmtrace.models.dot_product import rotation
 from llmtrace.nodes import SLOTS, Head
 
 if TYPE_CHECKING:
@@ -92,28 +93,36 @@ def composition(model: TraceModel, *, slots: Sequence[str] = SLOTS, distance: in
     if not slots or not set(slots) <= set(SLOTS):
         raise InputError(f"Expected slots among q, k and v, got {list(slots)}; leave slots out for all three.")
     require_additive(model, "Composition")
-    senders, readers = [], {slot: list[Tensor]() for slot in slots}
+    turns = bool({"q", "k"} & set(slots))
+    if turns:
+        require_products(model, distance, "Q- and K-composition")
+    senders, readers = list[Tensor](), {slot: list[SlotReader]() for slot in slots}
     for layer in range(arch.n_layers):
         w = _folded(attention_weights(model, layer), arch.norm == "LN")
-        senders.append(_unit(shared_by(_root(w["V"]), arch.group) @ w["O"]))
-        found = _receivers(model, w, layer, slots, distance)
-        for slot, reader in found.items():
-            readers[slot].append(_unit(reader))
-    n = arch.n_heads
-    values = torch.full((len(slots), arch.n_layers * n, arch.n_layers * n), float("nan"), dtype=torch.float64)
-    most = values.clone()
-    written = [_squared_spectrum(sender) for sender in senders]
-    for i, slot in enumerate(slots):
-        read = [_squared_spectrum(reader) for reader in readers[slot]]
-        for later in range(1, arch.n_layers):
-            for earlier in range(later):
-                pair = einsum(senders[earlier], readers[slot][later], "sender a d, receiver d b -> sender receiver a b")
-                at = i, slice(earlier * n, earlier * n + n), slice(later * n, later * n + n)
-                values[at] = pair.square().sum((2, 3)).sqrt().cpu()
-                most[at] = einsum(written[earlier], read[later], "sender i, receiver i -> sender receiver").sqrt().cpu()
+        turned = rotation(model, layer, distance + 1) if turns else None
+        written = shared_by(root(w["V"]), arch.group) @ w["O"]
+        senders.append(written / scaled(written)[:, None, None])
+        for slot, found in readers.items():
+            found.append(slot_reader(slot, w, turned, arch.group))
+    values = torch.stack([_norms(senders, found) for found in readers.values()])
+    written = torch.cat([squared_spectrum(sender) for sender in senders])
+    read = torch.stack([torch.cat([reader.squared_spectrum for reader in found]) for found in readers.values()])
+    most = einsum(written, read, "sender i, slot receiver i -> slot sender receiver").sqrt().to(values)
     alignment = values / most.where(most > 0, 1)
     options = {"distance": distance} if arch.positional == "rotary" else {}
     return Composition(arch.heads, slots, values, alignment, arch.d_model**-0.5, provenance(model).as_dict(), options)
+
+
+def _norms(
+    senders: Sequence[Float[Tensor, "head a d_model"]], readers: Sequence[SlotReader]
+) -> Float[Tensor, "sender receiver"]:
+    """All heads with all later ones in one slot."""
+    n_layers, n_heads = len(senders), len(senders[0])
+    found = torch.full((n_layers, n_heads, n_layers, n_heads), torch.nan, dtype=torch.float64)
+    for later, reader in enumerate(readers):
+        for earlier in range(later):
+            found[earlier, :, later] = reader.norms(senders[earlier]).cpu()
+    return found.flatten(2).flatten(0, 1)
 
 
 def _folded(w: AttentionWeights, centres: bool) -> dict[str, Tensor]:
@@ -123,38 +132,5 @@ def _folded(w: AttentionWeights, centres: bool) -> dict[str, Tensor]:
     return found | {"O": out - out.mean(-1, keepdim=True) if centres else out}
 
 
-def _receivers(
-    model: TraceModel, w: dict[str, Tensor], layer: int, slots: Sequence[str], distance: int
-) -> dict[str, Float[Tensor, "head d_model rank"]]:
-    """For each slot X R_Y^T, which has the norm of X Y^T in front of whatever is written."""
-    group = describe(model).group
-    found: dict[str, Tensor] = {}
-    if {"q", "k"} & set(slots):
-        turned = query_and_key_rotations(model, layer, distance, "Q- and K-composition")
-        queries = w["Q"] if turned is None else w["Q"] @ turned[-1].to(w["Q"])
-        keys = w["K"] if turned is None else w["K"] @ turned[0].to(w["K"])
-        found["q"] = queries @ shared_by(_root(keys), group).mT
-        found["k"] = shared_by(keys, group) @ _root(queries).mT
-    if "v" in slots:
-        found["v"] = shared_by(w["V"], group) @ _root(w["O"].mT).mT
-    return {slot: found[slot] for slot in slots}
-
-
 def _wide(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def _root(x: Float[Tensor, "head d_model d_head"]) -> Float[Tensor, "head rank d_head"]:
-    """R with R^T R = x^T x: all that the norm of x M depends on."""
-    return torch.linalg.qr(x).R
-
-
-def _unit(x: Float[Tensor, "head a b"]) -> Float[Tensor, "head a b"]:
-    """Each head's factor over its norm; a head of zeros stays zero."""
-    size = x.flatten(1).norm(dim=1)[:, None, None]
-    return x / size.where(size > 0, 1)
-
-
-def _squared_spectrum(x: Float[Tensor, "head a b"]) -> Float[Tensor, "head rank"]:
-    """Squared singular values, largest first."""
-    return torch.linalg.svdvals(x).square()
