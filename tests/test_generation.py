@@ -14,12 +14,13 @@ from llmtrace.errors import InputError, LimitError, NotFoundError, UnsupportedEr
 from llmtrace.influence import GenerationInfluence, generation
 from llmtrace.models import greedy
 from llmtrace.prompts import Spans, chat
+from llmtrace.validation import validate
 
 NEW = 4
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "token_attribution": {}, "input_x_gradient": {}, "integrated_gradients": {"steps": 3}, "occlusion": {"by": "zero"},
-    "alti_logit": {}, "alti": {}, "rollout": {}, "raw_attention": {"layer": 1},
+    "token_attribution": {}, "decompx": {}, "input_x_gradient": {}, "integrated_gradients": {"steps": 3},
+    "occlusion": {"by": "zero"}, "alti_logit": {}, "alti": {}, "rollout": {}, "raw_attention": {"layer": 1},
     "flow_routes": {},
 }  # fmt: skip
 
@@ -78,7 +79,7 @@ def test_every_row_is_the_method_on_the_prefix(tiny: Tiny, method: str) -> None:
         close(found.values[step, : 7 + step], expected, 10 * tiny.atol)
         assert not found.values[step, 7 + step :].any()
     gap = found.influence.gap
-    if method in ("token_attribution", "alti_logit"):
+    if method in ("token_attribution", "decompx", "alti_logit"):
         assert gap is not None and gap.shape == (1, NEW) and gap.abs().max() < 100 * tiny.atol
 
 
@@ -89,6 +90,21 @@ def test_without_a_contrast_the_log_probability_is_explained(tiny: Tiny) -> None
     for step in range(NEW):
         expected = prefix_row(tiny, found, step, "input_x_gradient", linear=False)
         close(found.values[step, : 7 + step], expected, 10 * tiny.atol)
+
+
+@over(one_of_each)
+def test_a_generation_is_checked_prefix_by_prefix(tiny: Tiny) -> None:
+    """Occlusion finds that it is the intervention; what another method said is held against the same losses."""
+    model = tiny.model
+    mean = follow(tiny, method="occlusion", by="mean")
+    check = validate(mean, model, draws=1)
+    assert check.roles[0] == "oracle" and check.rank_correlation == pytest.approx(1.0)
+    close(check.loss[check.there], mean.values[check.there], 10 * tiny.atol)
+    assert check.there.sum(1).tolist() == [7 + step for step in range(NEW)]
+    said = follow(tiny, method="raw_attention", layer=1)
+    assert validate(said, model, draws=1).scores[0, -1].tolist() == pytest.approx(said.values[-1].tolist())
+    with pytest.raises(InputError, match="Expected no prompts beside a generation"):
+        validate(mean, model, mean.prompts)  # type: ignore[call-overload]
 
 
 LLAMA_HOOKED = next(tiny for tiny in ALL if tiny.family.name == "llama")

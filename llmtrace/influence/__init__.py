@@ -22,7 +22,8 @@ from llmtrace.influence.tokens.attention_flow import attention_flow
 from llmtrace.influence.tokens.decompx import decompx
 from llmtrace.influence.tokens.flow_graph import FlowGraph, flow_graph_json_schema
 from llmtrace.influence.tokens.flow_routes import flow_graph, flow_routes
-from llmtrace.influence.tokens.generation import GenerationInfluence, generation
+from llmtrace.influence.tokens.generation import generation
+from llmtrace.influence.tokens.generation_influence import GenerationInfluence
 from llmtrace.influence.tokens.input_x_gradient import input_x_gradient
 from llmtrace.influence.tokens.integrated_gradients import integrated_gradients
 from llmtrace.influence.tokens.occlusion import occlusion

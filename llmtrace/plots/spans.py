@@ -48,15 +48,23 @@ def plot_span_influence(
     return drawn
 
 
-def plot_generation(influence: GenerationInfluence) -> go.Figure:
-    """Each row a generated token (with its probability), each column a token before it; lines where spans change."""
+def plot_generation(influence: GenerationInfluence, *, validation: CausalCheck | None = None) -> go.Figure:
+    """Each row a generated token (with its probability), each column a token before it; lines where spans change.
+
+    `validation`: what `validate` said of this method; it stands below the heading.
+    """
     values, of = array(influence.values), influence.influence
     assert of.targets is not None
     values = causal(values, of.targets[0].cpu().numpy())
     height = square_height(len(values))
     metric = "" if influence.metric is None else f" of {influence.metric}"
     compared = "against the token named in the hover text" if any(influence.against) else ""
-    facts = [*source(influence.provenance), count(len(values), "generated token"), compared]
+    facts = [
+        *source(influence.provenance),
+        count(len(values), "generated token"),
+        compared,
+        *check_facts(validation, influence.steps),
+    ]
     drawn = figure(f"{words(influence.method).capitalize()}{metric}, token by token", facts, height=height)
     chances = influence.probability.tolist()
     spans = [escaped(influence.spans.names[i]) for i in influence.spans.of[0].tolist()]

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any, overload
 
 from llmtrace.errors import InputError
-from llmtrace.influence import NodeScores, SpanInfluence, TokenInfluence
+from llmtrace.influence import GenerationInfluence, NodeScores, SpanInfluence, TokenInfluence
 from llmtrace.interventions import Effects
 from llmtrace.metrics import MetricLike
 from llmtrace.models import TraceModel
@@ -34,6 +34,21 @@ Scored = TokenInfluence | SpanInfluence | NodeScores
 
 @overload
 def validate(scores: NodeScores, effects: Effects, *, seed: int = 0) -> Validation: ...
+
+
+@overload
+def validate(
+    scores: GenerationInfluence,
+    effects: TraceModel,
+    *,
+    by: str = "auto",
+    keep: Sequence[Position] = (),
+    k: int = 3,
+    steps: int = 10,
+    draws: int = 4,
+    seed: int = 0,
+    memory: Memory = "auto",
+) -> CausalCheck: ...
 
 
 @overload
@@ -75,6 +90,7 @@ def validate(
 
         validate(scores, effects)          -> Validation, on the nodes that both have
         validate(scores, model, prompts)   -> CausalCheck; a list of scores of one kind shares one intervention
+        validate(generation, model)        -> CausalCheck, every generated token a prompt of its own
 
     metric    what is measured (default: what the scores are of, else the prompts' own)
     by        tokens and spans: mean (the default), zero, corrupted, pad, attention, edge (see `tokens.py`);
@@ -97,6 +113,12 @@ def validate(
                 "other scores are held against a model: validate(scores, model, prompts)."
             )
         return against_effects(scores, effects, seed=seed)
+    if isinstance(scores, GenerationInfluence):
+        if prompts is not None:
+            raise InputError(
+                "Expected no prompts beside a generation, which brings its own; write validate(it, model)."
+            )
+        scores, prompts = scores.steps, scores.prompts
     several = tuple(scores) if isinstance(scores, list | tuple) else (scores,)
     kinds = {type(score) for score in several}
     if len(kinds) != 1 or not isinstance(several[0], TokenInfluence | SpanInfluence | NodeScores):

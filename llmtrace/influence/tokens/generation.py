@@ -16,9 +16,9 @@ place in the prompt behind it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -27,87 +27,22 @@ from torch import Tensor
 from llmtrace.errors import InputError, UnsupportedError
 from llmtrace.influence.table import METHODS
 from llmtrace.influence.tokens.decompx import decomposed
+from llmtrace.influence.tokens.generation_influence import GenerationInfluence
 from llmtrace.influence.tokens.input_x_gradient import read_gradients
 from llmtrace.influence.tokens.integrated_gradients import read_paths
 from llmtrace.influence.tokens.occlusion import occluded
 from llmtrace.influence.tokens.readings import Readings
-from llmtrace.influence.tokens.span_influence import SpanInfluence
 from llmtrace.influence.tokens.token_attribution import attributed
 from llmtrace.influence.tokens.token_influence import TokenInfluence
 from llmtrace.methods import Method
-from llmtrace.metrics import Metric, log_probability, logit_diff
 from llmtrace.models import TraceModel, final_residual, greedy, provenance, token_labels, unembed
 from llmtrace.prompts import Chat, PromptSet, as_prompts
 from llmtrace.prompts.spans import Spans
 from llmtrace.prompts.tokens import TokenReader
 
-if TYPE_CHECKING:
-    import pandas as pd
-
+HOW = ("metric", "memory", "batch_size")  # said elsewhere, or of no influence on the numbers
 GENERATED, RUNNER_UP, PROMPT = "generated", "runner-up", "prompt"
 Read = tuple[Float[Tensor, "reading source"], Float[Tensor, " reading"] | None]
-
-
-@dataclass(frozen=True, eq=False)
-class GenerationInfluence:
-    """Row t of `influence` explains token `chosen[t]`; its target is the position before, where it was predicted.
-
-    probability   of each chosen token
-    against       what it was compared with; empty where with nothing
-    spans         of the prompt, and "generated"
-    text          what was generated, as a whole
-    """
-
-    influence: TokenInfluence
-    chosen: tuple[str, ...]
-    tokens: Int[Tensor, " target"]
-    probability: Float[Tensor, " target"]
-    against: tuple[str, ...]
-    spans: Spans
-    text: str
-
-    @property
-    def values(self) -> Float[Tensor, "target source"]:
-        return self.influence.values[0]
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Prompt and generated tokens, but for the last, which nothing follows."""
-        return self.influence.labels[0]
-
-    @property
-    def provenance(self) -> Mapping[str, Any]:
-        return self.influence.provenance
-
-    @property
-    def method(self) -> str:
-        return self.influence.method
-
-    @property
-    def metric(self) -> str | None:
-        return self.influence.metric
-
-    def by_span(self, spans: Spans | None = None) -> SpanInfluence:
-        """A row for each generated token, a column for each span."""
-        found = self.influence.by_span(self.spans if spans is None else spans)
-        return replace(found, rows=(tuple(f"{token} ({i})" for i, token in enumerate(self.chosen)),))
-
-    def df(self) -> pd.DataFrame:
-        """One row per generated token and source up to where it was predicted."""
-        import pandas as pd
-
-        of, names = self.spans.of[0].tolist(), self.spans.names
-        rows = [
-            (t, self.chosen[t], self.probability[t].item(), self.against[t], j, self.labels[j], names[of[j]], value)
-            for t, (_, by_source) in enumerate(self.influence.rows(0))
-            for j, value in enumerate(by_source)
-        ]
-        columns = ["step", "token", "probability", "against", "source", "source_token", "span", "value"]
-        return pd.DataFrame(rows, columns=columns)
-
-    def __repr__(self) -> str:
-        n, width = self.values.shape
-        return f"GenerationInfluence({self.method}: {n} tokens from {width - n + 1}, {self.text[:40]!r})"
 
 
 def generation(
@@ -146,11 +81,14 @@ def generation(
     whole = _longer(asked, torch.cat([start, new[:-1]]))
     targets = torch.arange(len(start) - 1, len(start) - 1 + len(new))
     probability, compared = _seen(model, whole, targets, new, against)
-    metric = _metric(targets, new, compared)
-    found = _explained(model, whole, metric, row, options)
+    prefixes = _prefixes(whole, targets, new, compared)
+    found = _explained(model, whole, prefixes, row, options)
+    found = replace(found, labels=token_labels(model, whole.clean), provenance=provenance(model).as_dict())
     chosen = tuple(label[0] for label in token_labels(model, new[:, None]))
     return GenerationInfluence(
-        influence=replace(found, labels=token_labels(model, whole.clean), provenance=provenance(model).as_dict()),
+        influence=found,
+        prompts=prefixes,
+        steps=_by_step(found, prefixes, token_labels(model, prefixes.clean)),
         chosen=chosen,
         tokens=new,
         probability=probability,
@@ -196,17 +134,11 @@ def _seen(
     return probability, torch.where(word == new, second, word)
 
 
-def _metric(targets: Tensor, new: Tensor, compared: Tensor | None) -> Metric:
-    chosen = [[token] for token in new.tolist()]
-    if compared is None:
-        return log_probability(targets, chosen)
-    return logit_diff(targets, chosen, [[token] for token in compared.tolist()])
-
-
 def _explained(
-    model: TraceModel, whole: PromptSet, metric: Metric, row: Method, options: Mapping[str, Any]
+    model: TraceModel, whole: PromptSet, prefixes: PromptSet, row: Method, options: Mapping[str, Any]
 ) -> TokenInfluence:
     """All targets in one run where the method can, else a stack of prefixes."""
+    metric = prefixes.metric()
     targets = metric.positions[None]
     read = IN_ONE_RUN.get(row.name)
     if read is not None:
@@ -214,10 +146,10 @@ def _explained(
         return TokenInfluence(
             values=values[None], targets=targets, total=None if total is None else total[None], labels=(),
             method=row.name, metric=metric.name, layer=None, rows_sum_to_one=False, provenance={},
-            lengths=whole.lengths, options=dict(options),
+            lengths=whole.lengths, options=_said(row, options),
         )  # fmt: skip
     if "correct" in row.needs:
-        return _of_prefixes(row(model, _prefixes(whole, metric), metric=metric, **options), row, targets, whole)
+        return _of_prefixes(row(model, prefixes, **options), row, targets, whole)
     chosen = {"targets": targets[0].tolist()} if "targets" in signature(row.function).parameters else {}
     found = row(model, whole, **chosen, **options)
     if not isinstance(found, TokenInfluence):
@@ -232,15 +164,38 @@ def _explained(
     )  # fmt: skip
 
 
-def _prefixes(whole: PromptSet, metric: Metric) -> PromptSet:
-    """What stood before each new token, as a prompt each."""
-    n, width = len(metric), whole.clean.shape[1]
-    lengths = metric.positions + 1
+def _said(row: Method, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that decide the numbers, as the method itself would record them."""
+    own = {p.name: p.default for p in signature(row.function).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    said = {name: value for name, value in (own | dict(options)).items() if name not in HOW}
+    return said | ({"oracle": True} if "oracle" in row.needs else {})
+
+
+def _prefixes(whole: PromptSet, targets: Tensor, new: Tensor, compared: Tensor | None) -> PromptSet:
+    """What stood before each new token, as a prompt each, with that token for an answer."""
+    n, width = len(new), whole.clean.shape[1]
+    lengths = targets + 1
     tokens = whole.clean.expand(n, width).where(torch.arange(width) < lengths[:, None], whole.pad_id)
     return replace(
-        whole, clean=tokens, corrupted=tokens, lengths=lengths, correct=((),) * n, wrong=((),) * n,
+        whole, clean=tokens, corrupted=tokens, lengths=lengths, correct=_answers(new),
+        wrong=((),) * n if compared is None else _answers(compared),
+        default_metric="log_probability" if compared is None else "logit_diff",
         positions={"END": lengths - 1}, groups=torch.zeros(n, dtype=torch.long), texts=whole.texts * n,
         corrupted_texts=whole.texts * n,
+    )  # fmt: skip
+
+
+def _answers(tokens: Tensor) -> tuple[tuple[int, ...], ...]:
+    return tuple((token,) for token in tokens.tolist())
+
+
+def _by_step(found: TokenInfluence, prefixes: PromptSet, labels: tuple[tuple[str, ...], ...]) -> TokenInfluence:
+    """The rows of one prompt as one row each of as many prefixes: `_of_prefixes` the other way round."""
+    assert found.targets is not None
+    return replace(
+        found, values=found.values.transpose(0, 1), targets=found.targets.T, lengths=prefixes.lengths, labels=labels,
+        total=None if found.total is None else found.total.T,
+        per_layer=None if found.per_layer is None else found.per_layer.transpose(1, 2),
     )  # fmt: skip
 
 
