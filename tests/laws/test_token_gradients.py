@@ -69,25 +69,23 @@ def test_input_x_gradient_is_the_slope_by_finite_differences(tiny: Tiny) -> None
 
 
 @over(one_of_each, among=[*ALL, *POST_NORM])
-def test_what_input_x_gradient_should_sum_to(tiny: Tiny) -> None:
-    """m(x) - m(0), by hand; the gap is what is missing."""
+def test_input_x_gradient_equals_its_slow_twin(tiny: Tiny) -> None:
+    """The plain model's own gradient at its first block's input; the total is m(x) - m(0), the gap what is missing."""
     p, model = prompts(padded=True), tiny.model
     scores = influence.input_x_gradient(model, p)
-    x = inputs_of(model, p.clean)
+    x = inputs_of(model, p.clean).requires_grad_(True)
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(of_inputs(model, p, x).sum(), [x])
+    x = x.detach()
+    close(per_token(scores.values), (slope * x).sum(-1), 10 * tiny.atol)
     total = of_inputs(model, p, x) - of_inputs(model, p, torch.zeros_like(x))
     assert scores.total is not None and scores.gap is not None
     close(scores.total[:, 0], total, 10 * tiny.atol)
     close(scores.gap[:, 0], total - scores.values.sum((1, 2)), 10 * tiny.atol)
 
 
-def test_input_x_gradient_is_complete_on_what_is_affine() -> None:
-    """The induction model with saturated attention: the row sums to m(x) - m(0)."""
-    model, p = known("induction")
-    scores = influence.input_x_gradient(model, p)
-    assert scores.gap is not None and scores.gap.abs().max() < 1e-6
-
-
-@over_hooked(one_of_each)
+@pytest.mark.usefixtures("as_users_run")
+@over(one_of_each)
 @pytest.mark.parametrize("baseline", ["zero", "mean", "corrupted"])
 def test_integrated_gradients_equal_their_slow_twin(tiny: Tiny, baseline: str) -> None:
     """Points one at a time, gradients by the plain model; embeddings of the vocabulary averaged one by one."""
@@ -118,7 +116,7 @@ def absent(model: Any, p: PromptSet, baseline: str) -> Tensor:
     return torch.stack(every).mean(0).expand_as(x)
 
 
-@over_hooked(one_of_each)
+@over(one_of_each)
 def test_the_gap_of_integrated_gradients_goes_to_nothing(tiny: Tiny) -> None:
     """The midpoint rule: more steps, less missing."""
     p = prompts(padded=True)
@@ -127,7 +125,7 @@ def test_the_gap_of_integrated_gradients_goes_to_nothing(tiny: Tiny) -> None:
         gap = influence.integrated_gradients(tiny.model, p, baseline="corrupted", steps=steps).gap
         assert gap is not None
         gaps.append(float(gap.abs().max()))
-    assert gaps[1] < gaps[0] / 4 and gaps[2] < max(gaps[1] / 8, 1e-9) and gaps[2] < 2e-2
+    assert gaps[1] < gaps[0] / 4 and gaps[2] < max(gaps[1] / 8, tiny.atol) and gaps[2] < 2e-2
 
 
 @over(one_of_each)
@@ -188,13 +186,10 @@ def test_stretches_cover_every_token_once_and_fit() -> None:
 
 
 @over()
-def test_token_attribution_sums_to_the_metric(tiny: Tiny) -> None:
-    """Law 6 by token; by source it is the heads' split, and at the target everything else."""
+def test_token_attribution_is_the_split_of_all_heads(tiny: Tiny) -> None:
+    """By source it is the heads' split, and at the target everything else."""
     p, model = prompts(padded=True), tiny.model
     scores = influence.token_attribution(model, p)
-    assert scores.gap is not None and scores.gap.abs().max() < 100 * tiny.atol
-    assert scores.total is not None
-    close(scores.total[:, 0], slow.metric_of_run(model, p), 10 * tiny.atol)
     split = influence.source_token_attribution(model, p).values.sum(0)
     nodes = influence.direct_logit_attribution(model, p)
     heads = sum(nodes.of(node) for node in nodes.nodes if type(node).__name__ == "Head")
@@ -204,12 +199,6 @@ def test_token_attribution_sums_to_the_metric(tiny: Tiny) -> None:
     assert scores.per_layer is not None
     rest = scores.values.sum((1, 2)) - scores.per_layer.sum((0, 2, 3))
     close(rest, nodes.of(Embed()) + nodes.of(Bias("unembedding", tiny.family.n_layers)), 10 * tiny.atol)
-
-
-@over(among=POST_NORM)
-def test_norms_after_the_blocks_are_refused(tiny: Tiny) -> None:
-    with pytest.raises(UnsupportedError):
-        influence.token_attribution(tiny.model, prompts())
 
 
 # --- known models ------------------------------------------------------------------------------------------------
@@ -231,18 +220,11 @@ def built(name: str) -> Any:
 
 @pytest.mark.parametrize(
     ("method", "options"),
-    [
-        ("token_attribution", {}),
-        ("input_x_gradient", {}),
-        ("integrated_gradients", {"baseline": "corrupted"}),
-        ("integrated_gradients", {"baseline": "mean"}),
-        ("occlusion", {"by": "corrupted"}),
-        ("occlusion", {"by": "zero"}),
-        ("occlusion", {"by": "mean"}),
-    ],
+    [("integrated_gradients", {"baseline": "mean"}), ("occlusion", {"by": "zero"}), ("occlusion", {"by": "mean"})],
 )
 def test_the_copied_token_of_the_induction_model_leads(method: str, options: dict[str, Any]) -> None:
-    """ "w1 w2 w3 w4 w5 w1 w2 w3" -> w4: the token w4, at position 4, is what is copied.
+    """ "w1 w2 w3 w4 w5 w1 w2 w3" -> w4: the token w4, at position 4, is what is copied. By the baselines that have no
+    number by hand in `test_influence_truth.py`.
 
     Occlusion sees the two w3 as well, by which w4 is found: without either nothing is copied."""
     model, p = known("induction")
@@ -257,16 +239,6 @@ def test_deleted_attention_breaks_the_copy_of_the_induction_model() -> None:
     model, p = known("induction")
     values = influence.occlusion(model, p, by="attention").values[0, 0]
     assert values[4] > 2.5 and values[3] > 2.5 and values[[1, 2, 5, 6, 7]].abs().max() < 0.5
-
-
-def test_on_the_or_gate_gradients_and_single_occlusions_see_nothing() -> None:
-    """The documented failure: the neuron is dead at "1 1", and one of two is enough. The path sees both halves."""
-    model, p = known("or-gate")
-    inputs = [1, 2]
-    assert not influence.input_x_gradient(model, p).values[0, 0, inputs].any()
-    assert not influence.occlusion(model, p, by="corrupted").values[0, 0, inputs].any()
-    path = influence.integrated_gradients(model, p, baseline="corrupted", steps=64)
-    assert path.values[0, 0, inputs].tolist() == pytest.approx([0.5, 0.5], abs=0.02)
 
 
 # --- bad input ---------------------------------------------------------------------------------------------------
