@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from llmtrace.errors import InputError
 from llmtrace.influence import NodeScores, SpanInfluence, TokenInfluence
-from llmtrace.plots.style import INK, MUTED, POSITIVE, array, dress, source, words
+from llmtrace.plots.style import INK, MUTED, POSITIVE, array, dress, room_for_panel_titles, source, words
 from llmtrace.plots.text import escaped, number
 from llmtrace.validation import CausalCheck, Validation, name_of
 from llmtrace.validation.causal_check import STATISTICS
@@ -62,7 +62,7 @@ def plot_causal_check(check: CausalCheck, *, level: float = 0.95) -> go.Figure:
     for column, what in ((2, "removed"), (3, "put back")):
         drawn.update_xaxes(title=f"share of the {check.what} {what}", tickformat=".0%", row=1, col=column)
     drawn.update_yaxes(title=f"{escaped(check.metric)}: 1 whole, 0 nothing left", row=1, col=2)
-    return drawn.update_layout(legend={"orientation": "h", "y": -0.22})
+    return room_for_panel_titles(drawn.update_layout(legend={"orientation": "h", "y": -0.22}))
 
 
 def check_facts(

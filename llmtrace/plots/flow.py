@@ -75,7 +75,7 @@ def _traces(lines: dict[Line, list[tuple[float, int]]], chosen: list[Line]) -> l
     for line in chosen:
         looks[line[1], _width(sum(flow for flow, _ in lines[line]))].append(line)
     found, named = [], set()
-    for (kind, width), alike in sorted(looks.items()):
+    for (kind, width), alike in sorted(looks.items(), key=lambda look: (look[0][0], -look[0][1])):  # legend: the widest
         xs: list[float | None] = []
         ys: list[float | None] = []
         for stage, _, start, end in alike:

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from llmtrace.errors import InputError
 from llmtrace.influence import Composition, HeadTable
-from llmtrace.plots.style import array, colours, count, dress, gaps, source, ticks, words
+from llmtrace.plots.style import array, colours, count, dress, gaps, room_for_panel_titles, source, ticks, words
 from llmtrace.plots.text import escaped, number
 
 ACROSS = 4
@@ -60,7 +60,7 @@ def plot_heads(table: HeadTable, *, scores: str | Sequence[str] | None = None) -
     ]
     dress(drawn, f"Heads: {words(table.method)}", facts, height=each * down + 60)
     drawn.update_annotations(font_size=12)
-    return drawn.update_layout(margin_t=drawn.layout.margin.t + 16)
+    return room_for_panel_titles(drawn)
 
 
 def plot_composition(found: Composition, *, slots: str | Sequence[str] | None = None) -> go.Figure:
@@ -96,7 +96,5 @@ def plot_composition(found: Composition, *, slots: str | Sequence[str] | None = 
     dress(drawn, "Composition of heads, from their weights", facts, height=each + 60)
     drawn.update_annotations(font_size=12)
     drawn.update_yaxes(title="sender", row=1, col=1)
-    return drawn.update_layout(
-        margin_t=drawn.layout.margin.t + 16,
-        coloraxis={"colorscale": "Viridis", "cmin": 0.0, "cmax": most, "colorbar": {"thickness": 14}},
-    )
+    drawn.update_layout(coloraxis={"colorscale": "Viridis", "cmin": 0.0, "cmax": most, "colorbar": {"thickness": 14}})
+    return room_for_panel_titles(drawn)

@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 from llmtrace.errors import InputError
 from llmtrace.influence import NeuronReading, NeuronStatistics
 from llmtrace.plots.bars import bars_height, draw_bars
-from llmtrace.plots.style import count, dress, figure, sign_colours, source, ticks, words
+from llmtrace.plots.style import count, dress, figure, room_for_panel_titles, sign_colours, source, ticks, words
 from llmtrace.plots.text import escaped, number, token_text
 
 
@@ -60,4 +60,4 @@ def plot_neuron_reading(found: NeuronReading, *, neuron: int = 0) -> go.Figure:
     dress(drawn, f"Neuron {chosen}: keys and values", facts, height=20 * longest + 100)
     drawn.update_annotations(font_size=12)
     drawn.update_xaxes(zeroline=True, zerolinecolor="#66727f")
-    return drawn.update_layout(showlegend=False, margin_t=drawn.layout.margin.t + 16)
+    return room_for_panel_titles(drawn.update_layout(showlegend=False))

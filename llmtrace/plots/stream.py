@@ -10,7 +10,20 @@ from llmtrace.errors import InputError
 from llmtrace.influence import StreamScores, TokenLens
 from llmtrace.influence.residual_stream import MEASURES
 from llmtrace.influence.stages import stage_label
-from llmtrace.plots.style import MUTED, POSITIVE, array, colour_bar, colours, count, dress, figure, gaps, source, ticks
+from llmtrace.plots.style import (
+    MUTED,
+    POSITIVE,
+    array,
+    colour_bar,
+    colours,
+    count,
+    dress,
+    figure,
+    gaps,
+    room_for_panel_titles,
+    source,
+    ticks,
+)
 from llmtrace.plots.text import escaped, number, token_text
 from llmtrace.plots.tokens import require_prompt
 
@@ -57,7 +70,7 @@ def _lines(lens: TokenLens, prompt: int, place: tuple[int, int]) -> go.Figure:
     dress(drawn, "Logit lens of chosen tokens", [*_facts(lens, prompt), read], height=height)
     drawn.update_yaxes(**ticks(names, room=26 * len(names)))
     drawn.update_yaxes(title="stage of the residual stream", row=1, col=1)
-    return drawn.update_layout(margin_t=drawn.layout.margin.t + 16)
+    return room_for_panel_titles(drawn)
 
 
 def _map(lens: TokenLens, prompt: int, at: list[tuple[int, int]], token: int) -> go.Figure:
@@ -130,4 +143,4 @@ def plot_stream(scores: StreamScores) -> go.Figure:
     drawn.update_yaxes(**ticks(names, room=rows))
     drawn.update_yaxes(title="stage", row=1, col=1)
     drawn.update_xaxes(zeroline=True, zerolinecolor="#d5dae0")
-    return drawn.update_layout(margin_t=drawn.layout.margin.t + 16)
+    return room_for_panel_titles(drawn)

@@ -78,6 +78,11 @@ def dress(drawn: go.Figure, heading: str, facts: Sequence[str], *, height: int, 
     return drawn
 
 
+def room_for_panel_titles(drawn: go.Figure) -> go.Figure:
+    """A line more above the panels, whose titles stand there."""
+    return drawn.update_layout(margin_t=drawn.layout.margin.t + 16)
+
+
 def source(provenance: Mapping[str, Any], prompts: int | None = None) -> list[str]:
     """The facts that every figure states: model, number of prompts."""
     return [str(provenance.get("model", "unknown model")), *([] if prompts is None else [count(prompts, "prompt")])]
