@@ -13,9 +13,11 @@ from llmtrace.cli.options import (
     Top,
     choice,
     one_of,
+    words,
 )
 from llmtrace.cli.prompts import described
 from llmtrace.cli.run import Run
+from llmtrace.nodes import SLOTS
 
 if TYPE_CHECKING:
     from llmtrace.cli.screen import Next, Screen
@@ -35,6 +37,18 @@ def heads(
         typer.Option("--length", metavar="L", help="Random tokens, said twice.  [default: 50, or what fits]"),
     ] = None,
     draws: Annotated[int, typer.Option("--draws", min=1, metavar="N", help="How many such random prompts.")] = 10,
+    distance: Annotated[
+        int,
+        typer.Option(
+            "--distance", min=0, metavar="D", help="Of Q- and K-composition in rotary models: how far back the key is."
+        ),
+    ] = 0,
+    slots: Annotated[
+        str, typer.Option("--slots", metavar="SLOTS", help="Which compositions; v alone where a model allows no other.")
+    ] = "q,k,v",
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, metavar="N", help="Random prompts at once.  [default: all]")
+    ] = None,
     top: Top = 10,
     *,
     common: OnTexts,
@@ -45,7 +59,9 @@ def heads(
     they move to the answer (on the prompts). What the model does not allow is left out, with the reason.
     """
     by = choice("--by", by, HEAD_SCORES)
-    run = common.run("heads", model, {"by": by, "length": length, "draws": draws})
+    kinds = [choice("--slots", slot, SLOTS) for slot in words("--slots", slots, example="q,k") or ()]
+    options = {"by": by, "length": length, "draws": draws, "distance": distance, "slots": kinds}
+    run = common.run("heads", model, {**options, "batch_size": batch_size})
     traced = run.load()
     chosen = run.prompts(traced)
 
@@ -54,12 +70,12 @@ def heads(
     from llmtrace.errors import UnsupportedError
     from llmtrace.influence import composition, head_scores
 
-    table = head_scores(traced, chosen, n=draws, length=length, seed=common.seed)
+    table = head_scores(traced, chosen, n=draws, length=length, seed=common.seed, batch_size=batch_size)
     ranked = table.top(by, len(table.heads))
     left_out = dict(table.left_out)
     composed: Composition | None = None
     try:
-        composed = composition(traced)
+        composed = composition(traced, slots=kinds, distance=distance)
     except UnsupportedError as error:
         left_out["composition"] = str(error)
     rows = [
