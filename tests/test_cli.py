@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shlex
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import typing
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from typer.testing import CliRunner
 
 import llmtrace as lt
 from llmtrace import circuits, influence, interventions, metrics, models, prompts
-from llmtrace.cli import app, options
+from llmtrace.cli import app, flow, options, scoring
 from llmtrace.cli.documents import ROWS, document_of, json_schema
 from llmtrace.cli.models import EMBEDDED
 from llmtrace.cli.prompts import Asked
@@ -31,9 +33,10 @@ from llmtrace.influence.tokens.integrated_gradients import PATHS_FROM
 from llmtrace.influence.tokens.occlusion import BY
 
 Result = Any  # typer keeps the class of its runner's results to itself
-COMMANDS = ("demo", "models", "trace", "influence", "heads", "neurons", "lens", "patch", "ablate", "paths", "discover",
-            "evaluate", "compare", "convert")  # fmt: skip
+COMMANDS = ("demo", "models", "trace", "influence", "generation", "heads", "neurons", "lens", "patch", "ablate",
+            "paths", "discover", "evaluate", "compare", "convert")  # fmt: skip
 TINY = "tiny-english"
+STORY = "When Eric and Sam went to the garden, Sam offered a key to"
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -86,6 +89,8 @@ print(codes, [m for m in heavy if m in sys.modules])
 
 def test_the_names_in_help_texts_are_those_of_the_tables() -> None:
     assert list(options.METHODS) == list(influence.METHODS)
+    returned = {name: inspect.signature(row.function).return_annotation for name, row in influence.METHODS.items()}
+    assert list(scoring.TOKEN_METHODS) == [name for name, kind in returned.items() if "TokenInfluence" in str(kind)]
     assert (*influence.DETECTORS, *COPYING, *NAME_MOVERS) == options.HEAD_SCORES and options.STATISTICS == STATISTICS
     assert list(options.METRICS) == list(metrics.METRICS) and set(options.METRICS) == set(options.UNITS)
     assert list(options.TASKS) == [name for name, maker in prompts.MAKERS.items() if not maker.needs]
@@ -101,6 +106,17 @@ def test_the_names_in_help_texts_are_those_of_the_tables() -> None:
     assert typing.get_args(interventions.patching.By) == options.SPLITS
     assert typing.get_args(interventions.patching.Direction) == options.DIRECTIONS
     assert list(EMBEDDED) == models.embedded_names()
+
+
+@pytest.mark.parametrize("method", options.METHODS)
+def test_every_option_of_a_method_is_one_of_the_command(method: str) -> None:
+    row = influence.METHODS[method]
+    takes = {p.name for p in inspect.signature(row.function).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    of_a_score = {part.name for part in fields(scoring.ScoreOptions)}
+    of_tokens = {part.name for part in fields(scoring.TokenOptions)}
+    assert takes <= of_a_score
+    if method in scoring.TOKEN_METHODS:
+        assert takes - {"metric", "targets"} <= of_tokens  # generation says itself what is explained, and where
 
 
 def test_help_names_every_command_on_a_line_of_its_own() -> None:
@@ -127,6 +143,31 @@ JSON_CALLS: dict[str, tuple[str, ...]] = {
     **{method: ("influence", TINY, "--method", method, *SMALL) for method in options.METHODS},
     "influence, validated": ("influence", TINY, "--method", "occlusion", "--by", "attention", "--validate", *SMALL),
     "influence of one head": ("influence", TINY, "--method", "raw_attention", "--layer", "1", "--head", "2", *SMALL),
+    "influence at places": ("influence", TINY, "--method", "attention_flow", "--targets", "END,S2,-1", *SMALL),
+    "influence as a graph": ("influence", TINY, "--method", "flow_routes", "--graph", "--threshold", "0.05", *SMALL),
+    "influence of norms alone": ("influence", TINY, "--method", "value_weighted_norms", "--no-residual", *SMALL),
+    "influence in batches": ("influence", TINY, "--method", "alti", "--batch-size", "2", *SMALL),
+    "influence by span": ("influence", TINY, "--method", "alti", "--span", "who=Eric and Sam", "--prompt", STORY),
+    "spans, validated": ("influence", TINY, "--method", "occlusion", "--spans", "S1,S2,END", "--validate", *SMALL),
+    **{
+        f"generation, {method}": ("generation", TINY, "--method", method, "--max-new-tokens", "2", "--prompt", STORY)
+        for method in scoring.TOKEN_METHODS
+    },
+    "generation by span": ("generation", TINY, "--prompt", STORY, "--span", "who=Eric and Sam", "--past-eos"),
+    "generation against a word": ("generation", TINY, "--prompt", STORY, "--against", "Sam", "--max-new-tokens", "3"),
+    "generation against nothing": (
+        "generation",
+        TINY,
+        "--prompt",
+        STORY,
+        "--against",
+        "none",
+        "--method",
+        "input_x_gradient",
+        "--top",
+        "1",
+    ),
+    "heads of values": ("heads", TINY, "--slots", "v", "--batch-size", "2", "--draws", "3", *SMALL),
     "heads": ("heads", TINY, "--by", "name_mover", "--length", "9", "--draws", "3", *SMALL),
     "heads of a known circuit": ("heads", "induction", "--top", "3"),
     "heads without answers": ("heads", TINY, "--prompt", "When Eric and Sam went to the garden"),
@@ -223,6 +264,115 @@ def test_the_numbers_are_those_of_the_package() -> None:
     circuit = lt.discover(model, asked, method="acdc", tau=0.5)
     rows = document(run("discover", TINY, "--method", "acdc", "--tau", "0.5", *SMALL, "--json"))["rows"]
     assert {row["edge"] for row in rows} == {str(edge) for edge in circuit.edges}
+
+
+def test_scores_by_target_and_span_are_those_of_the_package() -> None:
+    model = models.load(TINY)
+    asked = lt.ioi(model, 4, seed=3)
+    line = ("influence", TINY, "--method", "flow_routes", "--targets", "S2,END", "--threshold", "0.1", *SMALL)
+    found = influence.flow_routes(model, asked, targets=["S2", "END"], threshold=0.1)
+    assert values(document(run(*line, "--json"))) == pytest.approx(found.df()["value"].tolist(), abs=1e-6)
+    spans = lt.Spans.between(asked, ["S1", "S2", "END"])
+    by_span = influence.token_attribution(model, asked).by_span(spans)
+    line = ("influence", TINY, "--method", "token_attribution", "--spans", "S1,S2,END", "--validate", *SMALL)
+    told = document(run(*line, "--json"))
+    assert values(told) == pytest.approx(by_span.df()["value"].tolist(), abs=1e-6)
+    assert [row["span"] for row in told["rows"][:4]] == ["start", "S1", "S2", "END"]
+    check = lt.validate(by_span, model, asked, spans=spans, seed=3)
+    assert told["summary"]["validation"][0]["rank_correlation"] == pytest.approx(check.rank_correlation, abs=1e-6)
+    rows = document(
+        run("influence", TINY, "--method", "alti", "--span", "who=Eric and Sam", "--prompt", STORY, "--json")
+    )
+    sizes = {row["span"]: row["tokens"] for row in rows["rows"]}
+    assert sizes == {"rest": 12, "who": 3}
+
+
+def values(found: dict[str, Any]) -> list[float]:
+    return [row["value"] for row in found["rows"]]
+
+
+def test_every_target_that_was_asked_for_is_a_column() -> None:
+    lines = run("influence", TINY, "--method", "attention_flow", "--targets", "S2,END", *SMALL).stdout.splitlines()
+    heading = next(line for line in lines if line.startswith("position"))
+    assert heading.count("(") == 2
+    one = run("influence", TINY, "--method", "attention_flow", "--targets", "S2", *SMALL).stdout
+    assert "what token '" in one and "' (10) takes from" in one
+    assert "its last token" not in one
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("--method", "value_weighted_norms", "--no-residual", "--layer", "1", "--spans", "S1,END"),
+        ("--method", "flow_routes", "--graph", "--targets", "END", "--threshold", "0.05"),
+        ("--method", "attention_flow", "--targets", "S2,1"),
+        ("--method", "alti", "--prompt", STORY, "--span", "who=Eric and Sam"),
+    ],
+)
+def test_what_to_try_after_a_score_of_tokens_works(
+    line: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in next_commands(run("influence", TINY, *line).stdout):
+        tried = run(*command[1:])
+        assert tried.exit_code == 0, (command, tried.stderr)
+
+
+def test_a_graph_is_told_written_and_read_back(tmp_path: Path) -> None:
+    """Of the first prompt, with the options of the scores beside it."""
+    out = tmp_path / "out"
+    line = ("influence", TINY, "--method", "flow_routes", "--graph", "--threshold", "0.05", "--targets", "S2", *SMALL)
+    printed = document(run(*line, "--out", out, "--json"))
+    assert printed["files"] == [flow.FILE, "report.html", RESULT]
+    model = models.load(TINY)
+    graph = influence.flow_graph(model, lt.ioi(model, 4, seed=3)[:1], threshold=0.05, target="S2")
+    saved = lt.FlowGraph.load(out / flow.FILE)
+    assert saved.labels == graph.labels and saved.flow.allclose(graph.flow.double())
+    told = printed["summary"]["graph"]
+    assert (told["edges"], told["position"]) == (len(graph.flow), graph.at)
+    assert [edge["flow"] for edge in told["largest"]] == pytest.approx(graph.df()["flow"].head(10).tolist(), abs=1e-6)
+    first = [row["value"] for row in printed["rows"] if row["prompt"] == 0]
+    assert first == pytest.approx(saved.tokens()[: len(first)].tolist(), abs=1e-6)
+    assert "Information flow to the prediction" in (out / "report.html").read_text()
+    said = run(*line).stdout
+    assert "The graph behind it" in said and "m0" in said
+    assert "--graph --out my-flow" in said
+
+
+def test_a_generation_is_that_of_the_package(tmp_path: Path) -> None:
+    model, out = models.load(TINY), tmp_path / "out"
+    spans = lt.Spans.of_text(model, lt.from_texts(model, [STORY]), {"who": "Eric and Sam"})
+    found = influence.generation(
+        model, STORY, max_new_tokens=4, method="occlusion", by="zero", against="Sam", spans=spans
+    )
+    line = ("generation", TINY, "--prompt", STORY, "--max-new-tokens", "4", "--method", "occlusion", "--by", "zero",
+            "--against", "Sam", "--span", "who=Eric and Sam")  # fmt: skip
+    told = document(run(*line, "--out", out, "--json"))
+    rows = told["rows"]
+    assert [row["token"] for row in rows] == list(found.chosen) and told["summary"]["text"] == found.text
+    assert [row["against"] for row in rows] == list(found.against)
+    assert [s["value"] for row in rows for s in row["sources"]] == pytest.approx(found.df()["value"].tolist(), abs=1e-5)
+    assert [s["span"] for row in rows for s in row["sources"]] == found.df()["span"].tolist()
+    by_span = found.by_span()
+    assert [row["spans"]["who"] for row in rows] == pytest.approx(by_span.of("who")[0].tolist(), abs=1e-5)
+    assert (out / "report.html").read_text().count('class="figure"') == 2
+    said = run(*line).stdout
+    assert "who (3)" in said and "generated (3)" in said and repr(found.chosen[0]) in said
+
+
+def test_messages_are_a_conversation_and_its_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = models.load(TINY, device="auto", dtype="float32")
+    template = "{% for message in messages %}When {{ message['content'] }} and {% endfor %}"
+    monkeypatch.setattr(model.tokenizer, "chat_template", template, raising=False)
+    line = ("generation", TINY, "--message", "user=Eric went", "--message", "assistant=Sam gave", "--message",
+            "user=the key", "--span", "verb=gave", "--max-new-tokens", "2")  # fmt: skip
+    told = document(run(*line, "--json"))
+    assert told["prompts"]["name"] == "chat"
+    spans = ["template", "user 1", "assistant", "user 2", "verb", "generated"]
+    assert list(told["summary"]["spans"]) == list(told["rows"][0]["spans"]) == spans
+    again = next_commands(run(*line).stdout)[0]
+    assert again.count("--message") == 3 and "user=the key" in again
+    assert run(*again[1:]).exit_code == 0
 
 
 def test_the_seed_decides() -> None:
@@ -408,6 +558,25 @@ ERRORS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "layers": (("trace", TINY, "--layers", "all"), 2, "--layers"),
     "a method's option": (("influence", TINY, "--method", "rollout", "--layer", "1"), 2, "rollout takes"),
     "no check": (("influence", TINY, "--method", "logit_lens", "--validate", "-n", "2"), 2, "leave --validate out"),
+    "targets of a metric": (("influence", TINY, "--method", "occlusion", "--targets", "S2"), 2, "got --targets"),
+    "threshold of another": (("influence", TINY, "--method", "alti", "--threshold", "0.1"), 2, "alti takes --batch"),
+    "threshold of all": (("influence", TINY, "--method", "flow_routes", "--threshold", "1", "-n", "2"), 2, "below 1"),
+    "spans of nodes": (("influence", TINY, "--span", "who=Eric"), 2, "a method that scores tokens"),
+    "span without a name": (("influence", TINY, "--method", "alti", "--span", "Eric"), 2, "a name and a text"),
+    "span named twice": (("generation", TINY, "--prompt", "Sam", "--span", "a=b", "--span", "a=c"), 2, "'a' twice"),
+    "span that is not there": (("generation", TINY, "--span", "a=Zoe", "--prompt", STORY), 2, "(0 times)"),
+    "two kinds of spans": (("influence", TINY, "--method", "alti", "--span", "a=Eric", "--spans", "S2"), 2, "got both"),
+    "graph of another": (("influence", TINY, "--graph"), 2, "add --method flow_routes."),
+    "graph of two": (("influence", TINY, "--method", "flow_routes", "--graph", "--targets", "S2,END"), 2, "got 2;"),
+    "nothing to go on from": (("generation", TINY), 2, "got neither"),
+    "a prompt and messages": (("generation", TINY, "--prompt", "Sam", "--message", "user=Sam"), 2, "got both"),
+    "message without a role": (("generation", TINY, "--message", "Hello"), 2, "a name and a text"),
+    "generation of nodes": (("generation", TINY, "--prompt", STORY, "--method", "logit_lens"), 2, "occlusion"),
+    "against of shares": (("generation", TINY, "--prompt", STORY, "--method", "alti", "--against", "Sam"), 2, "it out"),
+    "against no word": (("generation", TINY, "--prompt", STORY, "--against", "Xyzzy"), 2, "'Xyzzy'"),
+    "too much to generate": (("generation", TINY, "--prompt", STORY, "--max-new-tokens", "99"), 4, "64 tokens"),
+    "slot": (("heads", TINY, "--slots", "q,o"), 2, "q, k, v"),
+    "distance where there is none": (("heads", TINY, "--distance", "3"), 2, "distance"),
     "two kinds of prompts": (("trace", TINY, "--prompt", "the", "--task", "ioi"), 2, "--prompt and --task"),
     "corruption of another task": (("paths", TINY, "--task", "induction", "--corruption", "abc"), 2, "--task ioi"),
     "no prompts": (("paths", TINY, "-n", "0"), 2, "0"),

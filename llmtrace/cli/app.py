@@ -13,6 +13,7 @@ from llmtrace.cli.convert import convert
 from llmtrace.cli.demo import demo
 from llmtrace.cli.discover import discover
 from llmtrace.cli.evaluate import evaluate
+from llmtrace.cli.generation import generation
 from llmtrace.cli.groups import ungrouped
 from llmtrace.cli.heads import heads
 from llmtrace.cli.influence import influence
@@ -64,7 +65,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )  # fmt: skip
 for command in (
-    demo, models, trace, influence, heads, neurons, lens, patch, ablate, paths, discover, evaluate, compare, convert,
+    demo, models, trace, influence, generation, heads, neurons, lens, patch, ablate, paths, discover, evaluate, compare,
+    convert,
 ):  # fmt: skip
     app.command()(ungrouped(command))
 

@@ -217,7 +217,7 @@ def _refuse(method: str, size: dict[str, Any], how: dict[str, Any]) -> None:
     from llmtrace.circuits import METHODS
     from llmtrace.circuits.discover import method_of
     from llmtrace.circuits.selection import selection_of
-    from llmtrace.cli.score_tables import refuse_strangers
+    from llmtrace.cli.scoring import refuse_strangers
 
     given = {name: value for name, value in how.items() if value is not None}
     takes = list(inspect.signature(METHODS[method].function).parameters)

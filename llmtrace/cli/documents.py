@@ -4,7 +4,9 @@
     models      llmtrace.cli.models      ModelRow
     trace       llmtrace.cli.trace       ActivationRow           prompts, tokens, bytes
     influence   llmtrace.cli.influence   NodeRow, SourceRow,     method, gap (largest miss of the sum law),
-                                         StageRow or TokenRow    validation (a row per method)
+                                         StageRow, TokenRow      validation (a row per method), graph (its size and
+                                         or SpanRow              largest edges)
+    generation  llmtrace.cli.generation  GeneratedRow            method, text, spans (tokens of each)
     heads       llmtrace.cli.heads       HeadRow                 by, length, left_out, composition, baseline
     neurons     llmtrace.cli.neurons     NeuronRow               by, tokens, neurons, left_out
     lens        llmtrace.cli.lens        StageTokenRow           stream (means of each stage), position
@@ -95,6 +97,37 @@ class TokenRow(Row):
     source: int
     source_token: str
     value: float
+
+
+class SpanRow(Row):
+    """How much a target takes from a span on one prompt; `tokens` is the span's size."""
+
+    prompt: int
+    target: str
+    span: str
+    tokens: int
+    value: float
+
+
+class TokenSource(Row):
+    """What a generated token takes from one token before it."""
+
+    position: int
+    token: str
+    span: str
+    value: float
+
+
+class GeneratedRow(Row):
+    """A generated token, what it was compared with, and what it takes from each span and each token before it."""
+
+    step: int
+    position: int
+    token: str
+    probability: float
+    against: str | None
+    spans: dict[str, float]
+    sources: list[TokenSource]
 
 
 class HeadRow(Row):
@@ -244,7 +277,8 @@ class Prompts(Row):
 ROWS: dict[str, Any] = {
     "models": ModelRow,
     "trace": ActivationRow,
-    "influence": NodeRow | SourceRow | StageRow | TokenRow,
+    "influence": NodeRow | SourceRow | StageRow | TokenRow | SpanRow,
+    "generation": GeneratedRow,
     "heads": HeadRow,
     "neurons": NeuronRow,
     "lens": StageTokenRow,

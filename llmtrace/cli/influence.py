@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmtrace.cli import flow
 from llmtrace.cli.groups import OnTexts
-from llmtrace.cli.options import (
-    METHODS,
-    OCCLUDED_BY,
-    PATHS_FROM,
-    UNITS,
-    MetricName,
-    Source,
-    Top,
-    nodes,
-    numbers,
-    one_of,
-)
+from llmtrace.cli.options import METHODS, UNITS, Source, Top, one_of
 from llmtrace.cli.prompts import described
 from llmtrace.cli.run import Run
+from llmtrace.cli.scoring import ScoreOptions, SpanAndPlaceOptions, require_tokens
 
 if TYPE_CHECKING:
     from llmtrace.cli.screen import Next, Screen
+    from llmtrace.influence import FlowGraph
     from llmtrace.plots import Section
     from llmtrace.validation import CausalCheck
 
@@ -34,71 +25,47 @@ def influence(
     method: Annotated[
         str, typer.Option("--method", metavar=one_of(METHODS), help="How influence is scored.")
     ] = METHODS[0],
-    metric: MetricName = None,
-    layer: Annotated[
-        int | None, typer.Option("--layer", metavar="L", help="For raw_attention and value_weighted_norms.")
-    ] = None,
-    head: Annotated[
-        int | None, typer.Option("--head", metavar="H", help="For raw_attention.  [default: mean of the layer]")
-    ] = None,
-    layers: Annotated[
-        str | None, typer.Option("--layers", metavar="LAYERS", help="For neuron_attribution: such as 0,2-4.")
-    ] = None,
-    heads: Annotated[
-        str | None, typer.Option("--heads", metavar="HEADS", help="For source_token_attribution: such as 9.6,9.9.")
-    ] = None,
-    baseline: Annotated[
-        str | None,
-        typer.Option("--baseline", metavar=one_of(PATHS_FROM), help="For integrated_gradients.  [default: mean]"),
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option("--steps", metavar="K", help="For integrated_gradients.  [default: 16]")
-    ] = None,
-    by: Annotated[
-        str | None,
-        typer.Option(
-            "--by", metavar=one_of(OCCLUDED_BY), help="For occlusion: what replaces a token.  [default: mean]"
-        ),
-    ] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option("--memory", metavar="SIZE", help="For occlusion and gradients: beside the weights, such as 2GB."),
-    ] = None,
     validate: Annotated[
         bool, typer.Option("--validate", help="Hold the score against intervening, beside attention and chance.")
     ] = False,
+    graph: Annotated[
+        bool,
+        typer.Option("--graph", help=f"For flow_routes: the whole graph of the first prompt; --out has {flow.FILE}."),
+    ] = False,
     top: Top = 10,
     *,
+    how: ScoreOptions,
+    stretches: SpanAndPlaceOptions,
     common: OnTexts,
 ) -> None:
     """Score what pushes the answer, from one pass.
 
-    By node, neuron, source token, layer or attention. A score is a claim: --validate, and llmtrace ablate and paths,
-    test it.
+    By node, neuron, source token, layer or attention; scores of tokens by span too. A score is a claim: --validate,
+    and llmtrace ablate and paths, test it.
     """
-    taken = {
-        "metric": metric, "layer": layer, "head": head, "layers": numbers("--layers", layers),
-        "heads": nodes("--heads", heads), "baseline": baseline, "steps": steps, "by": by, "memory": memory,
-    }  # fmt: skip
-    given: dict[str, Any] = {name: value for name, value in taken.items() if value is not None}
-    options = {"method": method, **given, **({} if heads is None else {"heads": heads})}
-    options |= {"validate": True} if validate else {}
-    run = common.run("influence", model, options)
+    given = how.given()
+    flags = {name: True for name, asked in (("validate", validate), ("graph", graph)) if asked}
+    heads = {} if how.heads is None else {"heads": how.heads}  # as typed: a file holds no nodes
+    run = common.run("influence", model, {"method": method, **given, **heads, **stretches.typed(), **flags})
 
     from llmtrace import influence as room
-    from llmtrace.cli.score_tables import gap_of, refuse_strangers, rows_of, sums_to, table_of
+    from llmtrace.cli.score_tables import gap_of, rows_of, sums_to, table_of
 
     row = room.METHODS[method]
-    refuse_strangers(method, list(inspect.signature(row.function).parameters), list(given), list(taken))
+    how.require_known(row)
+    if stretches.typed():
+        require_tokens("--span", method)
+    if graph:
+        flow.require_one_prediction(method, given)
     traced = run.load()
     chosen = run.prompts(traced)
-    scores = row.function(traced, chosen, **given)
+    spans = stretches.of(traced, chosen)
+    by_token = row.function(traced, chosen, **given)
+    scores = by_token if spans is None else by_token.by_span(spans)
     measured = getattr(scores, "metric", None)
-    check = (
-        _check(method, scores, traced, chosen, {"metric": metric, "by": by, "memory": memory, "seed": common.seed})
-        if validate
-        else None
-    )
+    testing = {"metric": how.metric, "by": how.by, "memory": how.memory, "seed": common.seed, "spans": spans}
+    check = _check(method, scores, traced, chosen, testing) if validate else None
+    drawn = flow.graph_of(traced, chosen, given) if graph else None
     title = method.replace("_", " ")
 
     def show(screen: Screen) -> list[Next]:
@@ -107,14 +74,16 @@ def influence(
         says, table = table_of(scores, top, chosen.lengths.tolist())
         screen.say(f"{says}\n")
         screen.table(*table)
-        if (gap := gap_of(scores)) is not None:
-            screen.say(f"\n{sums_to(scores)} (largest miss {gap:.0e}).")
+        if (gap := gap_of(by_token)) is not None:
+            screen.say(f"\n{sums_to(by_token)} (largest miss {gap:.0e}).")
+        if drawn is not None:
+            flow.tell(screen, drawn, top)
         if check is not None:
             screen.say(
                 f"\nIs it true? {check.what.capitalize()} against {check.test}: mean over prompts, 95% intervals.\n"
             )
             screen.table(*_checked(check))
-        return _next(run, scores)
+        return _next(run, scores, drawn, f" --method {method}{how.flags()}{stretches.flags()}")
 
     run.finish(
         rows_of(scores),
@@ -122,17 +91,29 @@ def influence(
         model=traced,
         prompts=chosen,
         metric=measured,
-        summary={"method": method, "gap": gap_of(scores), **({} if check is None else {"validation": _records(check)})},
-        sections=lambda: _sections(scores, title, row.summary, check),
+        summary={
+            "method": method,
+            "gap": gap_of(by_token),
+            **({} if check is None else {"validation": _records(check)}),
+            **({} if drawn is None else {"graph": flow.summary_of(drawn, top)}),
+        },
+        save=None if drawn is None else lambda folder: drawn.save(folder / flow.FILE),
+        sections=lambda: _sections(scores, by_token, title, row.summary, check, drawn),
     )
 
 
-def _next(run: Run, scores: Any) -> list[Next]:
-    from llmtrace.influence import NodeScores
+def _next(run: Run, scores: Any, drawn: FlowGraph | None, asked: str) -> list[Next]:
+    from llmtrace.influence import NodeScores, SpanInfluence, TokenInfluence
     from llmtrace.nodes import Head, Mlp
 
+    if drawn is not None and run.out is None:
+        return [(run.again("influence", f"{asked} --graph --out my-flow"), "the graph, drawn and kept")]
     if run.asked.texts:  # without answers nothing can be scored or tested
         return [(f"llmtrace influence {run.source}", "which nodes push the answer, on sentences that have one")]
+    # What is tested is where the answer is predicted: other targets are not.
+    untested = not {"validate", "targets"} & run.options.keys()
+    if isinstance(scores, TokenInfluence | SpanInfluence) and untested:
+        return [(run.again("influence", f"{asked} --validate"), "test the score: what is lost without each token?")]
     best = scores.top(40) if isinstance(scores, NodeScores) else []
     names = [node.label if isinstance(node, Head) else str(node) for node, _ in best if isinstance(node, Head | Mlp)][
         :4
@@ -147,10 +128,10 @@ def _next(run: Run, scores: Any) -> list[Next]:
 
 def _check(method: str, scores: Any, model: Any, prompts: Any, asked: dict[str, Any]) -> CausalCheck:
     from llmtrace.errors import InputError
-    from llmtrace.influence import NodeScores, TokenInfluence
+    from llmtrace.influence import NodeScores, SpanInfluence, TokenInfluence
     from llmtrace.validation import validate
 
-    if not isinstance(scores, NodeScores | TokenInfluence):
+    if not isinstance(scores, NodeScores | TokenInfluence | SpanInfluence):
         raise InputError(
             f"Expected scores of tokens or nodes to validate, {method} gives others; leave --validate out."
         )
@@ -173,9 +154,17 @@ def _records(check: CausalCheck) -> list[dict[str, Any]]:
     return records
 
 
-def _sections(scores: Any, title: str, summary: str, check: CausalCheck | None) -> list[Section]:
+def _sections(
+    scores: Any, by_token: Any, title: str, summary: str, check: CausalCheck | None, drawn: FlowGraph | None
+) -> list[Section]:
     from llmtrace.plots import Section, plot
 
     said = {} if check is None else {"validation": check}
-    first = Section(title.capitalize(), f"{summary.capitalize()}.", figure=plot(scores, **said))
-    return [first] if check is None else [first, Section("Is it true?", repr(check), figure=plot(check))]
+    found = [Section(title.capitalize(), f"{summary.capitalize()}.", figure=plot(scores, **said))]
+    if scores is not by_token:
+        found.append(Section("Token by token", figure=plot(by_token)))
+    if drawn is not None:
+        found.append(flow.section(drawn))
+    if check is not None:
+        found.append(Section("Is it true?", repr(check), figure=plot(check)))
+    return found

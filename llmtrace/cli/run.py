@@ -56,7 +56,7 @@ class Run:
 
     def again(self, command: str, options: str = "", *, seed: int | None = None) -> str:
         """Another command line on the same model, prompts and metric."""
-        metric = None if command in ("trace", "influence") else self.options.get("metric")
+        metric = None if command in ("trace", "influence", "generation") else self.options.get("metric")
         kept = {"--metric": (metric, None), "--device": (self.device, "auto"), "--dtype": (self.dtype, "float32")}
         same = "".join(f" {option} {value}" for option, (value, default) in kept.items() if value != default)
         return f"llmtrace {command} {shlex.quote(self.source)}{options}{self.asked.flags(seed=seed)}{same}"

@@ -1,22 +1,23 @@
-"""The four kinds of score as rows of a document, and as the short table that a person reads."""
+"""Scores as rows of a document, and as the short table that a person reads."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from llmtrace.cli.documents import NodeRow, Row, SourceRow, StageRow, TokenRow
+from llmtrace.cli.documents import NodeRow, Row, SourceRow, SpanRow, StageRow, TokenRow
 from llmtrace.cli.screen import decimals
-from llmtrace.errors import InputError
-from llmtrace.influence import LensScores, NodeScores, SourceScores, TokenInfluence
+from llmtrace.influence import LensScores, NodeScores, SourceScores, SpanInfluence, TokenInfluence
 
-Scores = NodeScores | LensScores | SourceScores | TokenInfluence
+Scores = NodeScores | LensScores | SourceScores | SpanInfluence | TokenInfluence
 Table = tuple[list[str], list[list[Any]]]
 
 
 def rows_of(scores: Scores) -> Sequence[Row]:
-    """Everything: one row per node; per stage, source or token and prompt."""
-    kinds: dict[type, type[Row]] = {NodeScores: NodeRow, LensScores: StageRow, SourceScores: SourceRow}
+    """Everything: one row per node; per stage, source, token or span and prompt."""
+    kinds: dict[type, type[Row]] = {
+        NodeScores: NodeRow, LensScores: StageRow, SourceScores: SourceRow, SpanInfluence: SpanRow
+    }  # fmt: skip
     kind = kinds.get(type(scores), TokenRow)
     frame = scores.df()
     if isinstance(scores, LensScores):
@@ -34,6 +35,8 @@ def table_of(scores: Scores, top: int, lengths: Sequence[int]) -> tuple[str, Tab
         return _stages(scores)
     if isinstance(scores, SourceScores):
         return _sources(scores, top)
+    if isinstance(scores, SpanInfluence):
+        return _spans(scores, top)
     return _tokens(scores, top, lengths[0] - 1)
 
 
@@ -63,22 +66,43 @@ def _sources(scores: SourceScores, top: int) -> tuple[str, Table]:
     return says, (["head", "position", "token", "score"], rows)
 
 
-def _tokens(scores: TokenInfluence, top: int, target: int) -> tuple[str, Table]:
-    """The row of the last token, or of the last target where there are some only. Signed scores: largest first, by
+def _tokens(scores: TokenInfluence, top: int, last: int) -> tuple[str, Table]:
+    """A column for each target that was asked for, or for the last token. Signed scores: largest first, by
     magnitude."""
-    at, values = dict(scores.rows(0)), scores.labels[0]
-    target = target if target in at else max(at)
-    row = scores.values.new_tensor(at[target])
-    where = row.abs().argsort(descending=True, stable=True)[:top].tolist()
-    rows = [[position, repr(values[position]), decimals(row[position].item(), 3)] for position in where]
+    at, labels = dict(scores.rows(0)), scores.labels[0]
+    targets = [last] if scores.targets is None else list(at)
+    seen = range(max(targets) + 1)
+    where = sorted(seen, key=lambda j: -max(abs(at[t][j]) for t in targets if j <= t))[:top]
+    # A target takes nothing from the tokens after it: an empty cell.
+    rows = [[j, repr(labels[j]), *(decimals(at[t][j], 3) if j <= t else None for t in targets)] for j in where]
+    names = [f"{labels[t]!r} ({t})" for t in targets]
+    if len(targets) > 1:
+        says = f"First prompt: what each column's token takes from each token ({_unit(scores)})."
+        return says, (["position", "token", *names], rows)
+    whose = f"its last token, {labels[last]!r}," if targets == [last] else f"token {names[0]}"
+    return f"First prompt: what {whose} takes from each token ({_unit(scores)}).", (
+        ["position", "token", "value"],
+        rows,
+    )
+
+
+def _spans(scores: SpanInfluence, top: int) -> tuple[str, Table]:
+    """Targets of the first prompt, the last ones where there are many; a column for each span that it has."""
+    values, sizes = scores.values[0], scores.sizes[0].tolist()
+    there = [i for i, size in enumerate(sizes) if size]
+    real = [i for i, row in enumerate(values.tolist()) if row[0] == row[0]][-top:]
+    rows = [[repr(scores.rows[0][i]), *(decimals(values[i, j].item(), 3) for j in there)] for i in real]
+    says = f"First prompt: what each target takes from each span ({_unit(scores)}); in brackets the tokens of a span."
+    return says, (["target", *(f"{scores.names[j]} ({sizes[j]})" for j in there)], rows)
+
+
+def _unit(scores: TokenInfluence | SpanInfluence) -> str:
     if scores.rows_sum_to_one:
-        unit = "shares that sum to 1"
-    elif scores.metric:
-        unit = f"in units of {scores.metric}; positive raises it"
-    else:
-        unit = "norms in units of the residual stream"
-    says = f"First prompt: what its last token, {values[target]!r}, takes from each token ({unit})."
-    return says, (["position", "token", "value"], rows)
+        return "shares that sum to 1"
+    if scores.metric:
+        return f"in units of {scores.metric}; positive raises it"
+    norms = scores.method == "value_weighted_norms"
+    return "norms in units of the residual stream" if norms else "in its own unit"
 
 
 def gap_of(scores: Scores) -> float | None:
@@ -94,11 +118,3 @@ def sums_to(scores: NodeScores | TokenInfluence) -> str:
     if isinstance(scores, NodeScores):
         return f"All nodes and biases add up to the metric, {total}"
     return f"All tokens together should give {total}"
-
-
-def refuse_strangers(method: str, takes: Sequence[str], given: Sequence[str], known: Sequence[str]) -> None:
-    """An option that a method would not look at is refused: nobody shall believe that it had an effect."""
-    for name in given:
-        if name not in takes:
-            options = ", ".join(f"--{option}" for option in known if option in takes)
-            raise InputError(f"{method} takes {options or 'no option of other methods'}, got --{name}; leave it out.")

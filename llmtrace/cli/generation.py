@@ -1,0 +1,220 @@
+"""`llmtrace generation`: every generated token followed back to the prompt and to the tokens generated before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmtrace.cli.groups import Common
+from llmtrace.cli.options import UNITS, Source, choice, one_of
+from llmtrace.cli.prompts import Asked
+from llmtrace.cli.run import Run
+from llmtrace.cli.scoring import TOKEN_METHODS, SpanOptions, TokenOptions, flags, named
+from llmtrace.cli.screen import decimals, number
+from llmtrace.errors import InputError
+
+if TYPE_CHECKING:
+    from llmtrace.cli.documents import GeneratedRow
+    from llmtrace.cli.screen import Next, Screen
+    from llmtrace.influence import GenerationInfluence
+    from llmtrace.models import TraceModel
+    from llmtrace.plots import Section
+    from llmtrace.prompts import PromptSet, Spans
+
+RUNNER_UP, NOTHING = "runner-up", "none"
+TEXT_SHOWN = 300  # characters of what was generated
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneText(Common):
+    """A text or a conversation to go on from."""
+
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", metavar="TEXT", help="What the model goes on from, as it stands.")
+    ] = None
+    message: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--message",
+            metavar="ROLE=TEXT",
+            help="Instead, for chat models: user='Who wrote it?', put into the model's own template; may be given "
+            "several times (system, user, ...). Each message is a span.",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if (self.prompt is None) == (not self.message):
+            got = "neither" if self.prompt is None else "both"
+            raise InputError(
+                f"Expected --prompt TEXT or --message ROLE=TEXT, got {got}; give one, such as --prompt 'The sea is'."
+            )
+
+    def asked(self) -> Asked:
+        return Asked(texts=() if self.prompt is None else (self.prompt,), seed=self.seed)
+
+    def messages(self) -> list[tuple[str, str]]:
+        """Roles may come again, so every message is read alone."""
+        example = "user='Who wrote it?'"
+        return [pair for text in self.message or () for pair in named("--message", [text], example=example).items()]
+
+    def typed(self) -> dict[str, Any]:
+        return {"messages": self.messages()} if self.message else {"prompt": self.prompt}
+
+    def made(self, model: TraceModel, names: dict[str, str]) -> tuple[PromptSet, Spans | None]:
+        """The prompt, and its spans: named ones, beside the messages of a conversation."""
+        from llmtrace.prompts import Spans, chat, from_texts
+
+        if self.message:
+            talk = chat(model, self.messages(), named=names)
+            return talk.prompts, talk.spans
+        prompts = from_texts(model, self.prompt or "")
+        return prompts, Spans.of_text(model, prompts, names) if names else None
+
+
+def generation(
+    model: Source,
+    method: Annotated[
+        str, typer.Option("--method", metavar=one_of(TOKEN_METHODS), help="How influence is scored.")
+    ] = "token_attribution",
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", min=1, metavar="N", help="How many tokens to generate at most.")
+    ] = 20,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar=f"{RUNNER_UP}|WORD|{NOTHING}",
+            help="Why this token and not: the second best, a word, or nothing (its log-probability).  "
+            f"[default: {RUNNER_UP}]",
+        ),
+    ] = None,
+    stop_at_eos: Annotated[
+        bool, typer.Option("--stop-at-eos/--past-eos", help="Whether the end-of-text token ends it.")
+    ] = True,
+    top: Annotated[
+        int, typer.Option("--top", min=1, metavar="K", help="Sources of a token on the screen; --json has all of them.")
+    ] = 3,
+    *,
+    how: TokenOptions,
+    stretches: SpanOptions,
+    common: OneText,
+) -> None:
+    """Explain generated text, token by token.
+
+    Goes on from a prompt, always with the most probable token, and follows every new token back to the prompt and to
+    the tokens generated before it. Nothing is drawn at random: --seed changes nothing here.
+    """
+    choice("--method", method, TOKEN_METHODS)
+    options = {
+        "method": method, "max_new_tokens": max_new_tokens, "against": against, "stop_at_eos": stop_at_eos,
+        **common.typed(), **({"span": names} if (names := stretches.named()) else {}), **how.typed(),
+    }  # fmt: skip
+    run = common.run("generation", model, options)
+
+    from llmtrace import influence as room
+
+    row = room.METHODS[method]
+    how.require_known(row)
+    if against is not None and "correct" not in row.needs:
+        raise InputError(
+            f"Expected --against with a method that explains an answer, got it with {method}, which says where a "
+            "prediction comes from; leave it out."
+        )
+    traced = run.load()
+    chosen, spans = common.made(traced, names)
+    found = room.generation(
+        traced, chosen, max_new_tokens=max_new_tokens, method=method, spans=spans, stop_at_eos=stop_at_eos,
+        against=None if against == NOTHING else against or RUNNER_UP, **how.given(),
+    )  # fmt: skip
+    rows = _rows(found)
+    sizes = dict(zip(found.spans.names, found.spans.sizes[0].tolist(), strict=True))
+
+    def show(screen: Screen) -> list[Next]:
+        screen.say(f"{method.replace('_', ' ')} ({row.summary}) of {found.provenance['model']}, {_unit(found)}")
+        text = found.text if len(found.text) <= TEXT_SHOWN else f"{found.text[:TEXT_SHOWN]} ..."
+        screen.say(f"Generated after {len(found.labels) - len(rows) + 1} tokens: {text!r}")
+        screen.say("From each span (in brackets its tokens), and from the largest single tokens (position, value):\n")
+        screen.table(*_table(rows, sizes, top))
+        return _next(run, common, stretches, method)
+
+    run.finish(
+        rows,
+        show=show,
+        model=traced,
+        prompts=chosen,
+        metric=found.metric,
+        summary={"method": method, "text": found.text, "spans": sizes},
+        sections=lambda: _sections(found, row.summary),
+    )
+
+
+def _rows(found: GenerationInfluence) -> list[GeneratedRow]:
+    """One per generated token; it takes from nothing that comes after."""
+    from llmtrace.cli.documents import GeneratedRow, TokenSource
+
+    of, names = found.spans.of[0].tolist(), found.spans.names
+    by_span = found.by_span().values[0].tolist()
+    explained = found.metric is not None and any(found.against)  # other methods compare with nothing
+    rows = []
+    for step, (at, values) in enumerate(found.influence.rows(0)):
+        sources = [
+            TokenSource(position=j, token=found.labels[j], span=names[of[j]], value=value)
+            for j, value in enumerate(values)
+        ]
+        rows.append(
+            GeneratedRow(
+                step=step, position=at + 1, token=found.chosen[step], probability=found.probability[step].item(),
+                against=found.against[step] if explained else None, spans=dict(zip(names, by_span[step], strict=True)),
+                sources=sources,
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _table(rows: list[GeneratedRow], sizes: dict[str, int], top: int) -> tuple[list[str], list[list[Any]]]:
+    """Scores of an answer have a sign, shares and norms have none."""
+    spans = [name for name, size in sizes.items() if size]
+    explained = any(row.against for row in rows)
+    signed = explained or any(value < 0 for row in rows for value in row.spans.values())
+    told = number if signed else decimals
+    cells = []
+    for row in rows:
+        largest = sorted(row.sources, key=lambda source: -abs(source.value))[:top]
+        sources = ", ".join(f"{source.token!r} ({source.position}) {told(source.value)}" for source in largest)
+        compared = [repr(row.against)] if explained else []
+        cells.append(
+            [repr(row.token), decimals(row.probability), *compared, *(told(row.spans[name]) for name in spans), sources]
+        )
+    names = [f"{name} ({sizes[name]})" for name in spans]
+    return ["token", "p", *(["against"] if explained else []), *names, "largest sources"], cells
+
+
+def _unit(found: GenerationInfluence) -> str:
+    if found.influence.rows_sum_to_one:
+        return "shares that sum to 1"
+    if found.metric is None:
+        return "in its own unit"
+    return f"{found.metric} in {UNITS.get(found.metric, 'its own unit')}; positive speaks for the token"
+
+
+def _next(run: Run, common: OneText, stretches: SpanOptions, method: str) -> list[Next]:
+    same = flags({"message": common.message, "max_new_tokens": run.options["max_new_tokens"]}) + stretches.flags()
+    if method != "occlusion":
+        return [(run.again("generation", f" --method occlusion{same}"), "test it: what is lost without each token?")]
+    if common.message:
+        return [(run.again("generation", f" --method alti{same}"), "where the predictions come from, in shares")]
+    return [
+        (run.again("influence", " --method flow_routes --graph"), "the first token's whole way through the layers"),
+    ]
+
+
+def _sections(found: GenerationInfluence, summary: str) -> list[Section]:
+    from llmtrace.plots import Section, plot
+
+    return [
+        Section("Generated text", found.text),
+        Section("Token by token", f"{summary.capitalize()}; {_unit(found)}.", figure=plot(found)),
+        Section("By span", "Sums over the tokens of each span.", figure=plot(found.by_span())),
+    ]
