@@ -52,7 +52,7 @@ def generation(lt: Any) -> Any:
     return lt.GenerationInfluence(
         influence=kept, chosen=HOSTILE[:3], tokens=torch.tensor([1, 2, 3]), probability=torch.rand(3),
         against=HOSTILE[3:6], spans=Spans((HOSTILE[0], "generated"), torch.tensor([[0] * 6 + [1] * 2])),
-        text=HOSTILE[0],
+        text=HOSTILE[0], prompts=prompt_set(lt), steps=kept,
     )  # fmt: skip
 
 
