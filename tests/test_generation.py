@@ -146,18 +146,6 @@ def test_a_conversation_is_followed_by_message() -> None:
     assert found.by_span().df().span.nunique() == 4
 
 
-def test_the_induction_model_copies_from_the_prompt_and_then_from_itself() -> None:
-    """ "w1 w2 w3 w1" -> w2 w3 w1 w2 ...: each token comes from where it stood after its predecessor."""
-    from llmtrace.models.hand_built import build
-
-    model = build("induction", hooked=True, dtype=torch.float64).requires_grad_(False)
-    ways: dict[str, dict[str, Any]] = {"token_attribution": {}, "integrated_gradients": {}, "occlusion": {"by": "zero"}}
-    for method, options in ways.items():
-        found = generation(model, "w1 w2 w3 w1", max_new_tokens=2, method=method, stop_at_eos=False, **options)
-        assert found.chosen == ("w2", "w3")
-        assert [int(row.argmax()) for row in found.values] == [2, 3], method
-
-
 def test_what_means_nothing_is_a_sentence() -> None:
     tiny = LLAMA_HOOKED
     with pytest.raises(InputError, match="Expected one prompt to go on from, got 5"):

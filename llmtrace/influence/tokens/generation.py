@@ -149,9 +149,9 @@ def _explained(
             lengths=whole.lengths, options=_said(row, options),
         )  # fmt: skip
     if "correct" in row.needs:
-        return _of_prefixes(row(model, prefixes, **options), row, targets, whole)
+        return _of_prefixes(row(model, prefixes, metric=metric, **options), row, targets, whole)
     chosen = {"targets": targets[0].tolist()} if "targets" in signature(row.function).parameters else {}
-    found = row(model, whole, **chosen, **options)
+    found = row(model, prefixes[-1], **chosen, **options)  # all of it, with an answer for methods that ask for one
     if not isinstance(found, TokenInfluence):
         raise _no_tokens(row)
     if found.targets is not None:
