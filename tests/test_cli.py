@@ -287,6 +287,24 @@ def test_scores_by_target_and_span_are_those_of_the_package() -> None:
     assert sizes == {"rest": 12, "who": 3}
 
 
+def test_flags_of_methods_change_what_is_scored() -> None:
+    model = models.load(TINY)
+    asked = lt.ioi(model, 4, seed=3)
+    line = ("influence", TINY, "--method", "value_weighted_norms", "--no-residual", *SMALL, "--json")
+    found = influence.value_weighted_norms(model, asked, residual=False).df()["value"].tolist()
+    assert values(document(run(*line))) == pytest.approx(found, abs=1e-5)
+    told = document(run("heads", TINY, "--slots", "v,q", "--draws", "2", *SMALL, "--json"))["summary"]["composition"]
+    assert list(told) == ["v", "q"]
+
+
+def test_the_end_of_text_ends_it_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = models.load(TINY, device="auto", dtype="float32").tokenizer
+    monkeypatch.setattr(type(tokenizer), "eos_token_id", tokenizer.convert_tokens_to_ids("."), raising=False)
+    line = ("generation", TINY, "--prompt", STORY, "--max-new-tokens", "4", "--json")
+    stopped, on = (document(run(*line, *more))["rows"] for more in ((), ("--past-eos",)))
+    assert [row["token"] for row in stopped] == ["Eric", "."] and len(on) == 4
+
+
 def values(found: dict[str, Any]) -> list[float]:
     return [row["value"] for row in found["rows"]]
 

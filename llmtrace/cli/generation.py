@@ -86,8 +86,8 @@ def generation(
         typer.Option(
             "--against",
             metavar=f"{RUNNER_UP}|WORD|{NOTHING}",
-            help="Why this token and not: the second best, a word, or nothing (its log-probability).  "
-            f"[default: {RUNNER_UP}]",
+            help="Why this token and not: the second best, a word, or nothing (its log-probability: gradients, "
+            f"occlusion).  [default: {RUNNER_UP}]",
         ),
     ] = None,
     stop_at_eos: Annotated[

@@ -8,9 +8,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
-from functools import wraps
+from functools import cache, wraps
 from inspect import Parameter, Signature, get_annotations, signature
 from typing import Any
 
@@ -111,9 +111,12 @@ def ungrouped(command: Callable[..., None]) -> Callable[..., None]:
     return called
 
 
-def _options(group: type[Any]) -> Iterator[Parameter]:
+@cache
+def _options(group: type[Any]) -> tuple[Parameter, ...]:
     """Fields as keyword parameters: those of the class itself before those that it inherits."""
     defaults = {part.name: part.default for part in fields(group)}
-    for kind in group.__mro__:
-        for name, annotation in get_annotations(kind, eval_str=True).items():
-            yield Parameter(name, Parameter.KEYWORD_ONLY, default=defaults[name], annotation=annotation)
+    return tuple(
+        Parameter(name, Parameter.KEYWORD_ONLY, default=defaults[name], annotation=annotation)
+        for kind in group.__mro__
+        for name, annotation in get_annotations(kind, eval_str=True).items()
+    )
