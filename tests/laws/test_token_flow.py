@@ -230,6 +230,17 @@ def test_flow_routes_are_their_definition(tiny: Tiny, threshold: float) -> None:
     close(alone.values[:, 0], found.values[:, 1], tiny.atol)
 
 
+@over(one_of_each)
+def test_flow_routes_without_patterns_and_in_blocks(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attention that is run again in the walk, a few targets at a time, is what the pass showed."""
+    p = prompts(padded=True)
+    whole = influence.flow_routes(tiny.model, p, threshold=0.05, targets=["MID", "END"]).values
+    monkeypatch.setattr("llmtrace.influence.tokens.flow_walk.KEPT", 0)
+    monkeypatch.setattr("llmtrace.influence.tokens.head_proximity.TARGETS", 2)
+    again = influence.flow_routes(tiny.model, p, threshold=0.05, targets=["MID", "END"]).values
+    close(again, whole, tiny.atol)
+
+
 @over(among=[Tiny(GPT2, "bridge", True), Tiny(NEOX, "bridge", False), Tiny(ATTN_ONLY, "bridge", False)])
 def test_the_flow_graph_holds_every_edge(tiny: Tiny) -> None:
     """Places pass on what reaches them; the edges are those of the walk in loops; the input is `flow_routes`."""
@@ -246,16 +257,20 @@ def test_the_flow_graph_holds_every_edge(tiny: Tiny) -> None:
 
 
 @pytest.mark.parametrize("columns", [(1,), (2, 5), (16, 40)])
-def test_the_ways_to_measure_heads_agree(columns: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("targets", [1, 2, 128])
+def test_the_ways_to_measure_heads_agree(
+    targets: int, columns: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever number of columns decides, and where the stream or a value is 0, proximity is its definition."""
     monkeypatch.setattr("llmtrace.influence.tokens.head_proximity.FEW", columns)
     monkeypatch.setattr("llmtrace.influence.tokens.head_proximity.BLOCK", 64)
+    monkeypatch.setattr("llmtrace.influence.tokens.head_proximity.TARGETS", targets)
     generator = torch.Generator().manual_seed(0)
     pattern, v, W_O, whole = (
         torch.randn(size, generator=generator).double() for size in ((4, 3, 6), (6, 2, 5), (4, 5, 16), (3, 16))
     )
     pattern = pattern.div(2).exp() * 10.0 ** torch.randint(-6, 1, pattern.shape, generator=generator)
-    whole[0, :4], whole[1], v[2], pattern[:, 2, 4:] = 0, 0, 0, 0
+    whole[0, :4], whole[1], v[2], pattern[:, 2, 4:], pattern[:, 0] = 0, 0, 0, 0, 0  # target 0 looks nowhere
     got = head_proximity(pattern, v, W_O, whole)
     for target in range(3):
         for source in range(6):

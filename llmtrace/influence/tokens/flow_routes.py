@@ -7,7 +7,8 @@ Each place passes its flow on to its parts (each head from each source, MLP, res
 from the prediction (1) down to the tokens; the walk is `flow_walk.py`. `flow_graph` gives the places and edges
 themselves, `flow_routes` what arrives at the tokens.
 Source: Ferrando & Voita 2024. Cost: 1 F, and the distances at the places that are reached: at .01 and 1,024 tokens of
-SmolLM2 about one and a half F more. Memory: the patterns and three streams of every layer, one prompt at a time.
+SmolLM2 about one and a half F more. Memory: three streams of every layer and one layer's patterns (all layers' where
+they are small, and on a bridge, whose layers cannot be run alone), one prompt at a time.
 Sign: a share, from 0 to 1; rows sum to one (law 53: after dropping too). It needs no answer and no contrast.
 Known failure: it asks who is loud, not who matters for the answer; nearly all of it stays in the residual stream of a
 token that predicts. With `threshold=0` every place is reached.

@@ -4,11 +4,14 @@ Places are (stage, position): what enters the first layer, then after attention 
 of each layer; a block with one step (parallel, or attention alone) has its "post" only. A place is a sum of parts -
 each head's write from each source, the MLP's write, the residual stream - and passes its flow on to where the parts
 come from, by their proximity to the sum (`proximity.py`), small parts dropped. Biases are no part.
+
+The streams of all layers are kept; patterns, which grow with the square of the prompt, only while they are small
+together: else the walk runs each layer's attention again when it comes there (a third of a pass for all of them).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -18,8 +21,22 @@ from torch import Tensor
 from llmtrace.errors import InputError
 from llmtrace.influence.tokens.head_proximity import head_proximity
 from llmtrace.influence.tokens.proximity import dropped_below, proximity
-from llmtrace.models import Architecture, TraceModel, attention_weights, describe, final_residual, require_additive
+from llmtrace.models import (
+    Architecture,
+    Hook,
+    TraceModel,
+    attention_weights,
+    describe,
+    is_bridge,
+    require_additive,
+    resume,
+)
+from llmtrace.models.run import Stop
+from llmtrace.signals.layers import Layer, each_layer
 from llmtrace.signals.sites import site_name
+
+STREAMS, ATTENTION = ("resid_pre", "resid_mid", "mlp_out"), ("v", "pattern")
+KEPT = 2**25  # numbers in the patterns of all layers (128 MiB in float32): more are not kept, but on a bridge
 
 Shares = Float[Tensor, " reached"]
 
@@ -55,14 +72,15 @@ def flow_steps(
     flow = torch.zeros(len(targets), len(above), dtype=above.dtype, device=above.device)
     flow[torch.arange(len(targets)), targets.to(flow.device)] = 1
     for layer in reversed(range(arch.n_layers)):
-        found = {kind: kept.pop(site_name(kind, layer)) for kind in _kinds(arch)}
+        found = kept.pop()
         stream = found["resid_pre"]
         if "resid_mid" in found:
             yield _mlp_step(f"{layer}_post", flow, above, found, threshold)
             above = found["resid_mid"]
         at = flow.any(0).nonzero()[:, 0]
+        seen = found if "pattern" in found else _look_again(model, layer, stream)
         near = head_proximity(
-            found["pattern"][:, at], found["v"], attention_weights(model, layer).W_O, above[at]
+            seen["pattern"][:, at], seen["v"], attention_weights(model, layer).W_O, above[at]
         ).flatten(1)
         if arch.parallel:
             near = torch.cat([near, proximity(found["mlp_out"][at], above[at])[:, None]], 1)
@@ -82,21 +100,35 @@ def passed_on(step: FlowStep, width: int) -> Float[Tensor, "target pos"]:
     return below if step.heads is None else below + step.flow @ step.heads.sum(-1)
 
 
-def _kinds(arch: Architecture) -> tuple[str, ...]:
-    of_mlp = () if arch.attn_only else ("mlp_out",) if arch.parallel else ("mlp_out", "resid_mid")
-    return ("resid_pre", "v", "pattern", *of_mlp)
-
-
-def _run(model: TraceModel, tokens: Int[Tensor, " pos"]) -> tuple[dict[str, Tensor], Float[Tensor, "pos d_model"]]:
-    """Activations of one prompt, by hook name, and the final residual stream."""
-    arch, kept = describe(model), dict[str, Tensor]()
-
-    def keep(name: str) -> Callable[[Tensor], None]:
-        return lambda value: kept.__setitem__(name, value.detach()[0])
-
-    names = [site_name(kind, layer) for layer in range(arch.n_layers) for kind in _kinds(arch)]
-    final = final_residual(model, tokens[None], [(name, keep(name)) for name in names])
+def _run(model: TraceModel, tokens: Int[Tensor, " pos"]) -> tuple[list[Layer], Float[Tensor, "pos d_model"]]:
+    """Activations of one prompt, layer by layer, and the final residual stream."""
+    arch, kept = describe(model), list[Layer]()
+    kinds = ("resid_pre",) if arch.attn_only else ("resid_pre", "mlp_out") if arch.parallel else STREAMS
+    if is_bridge(model) or arch.n_layers * arch.n_heads * len(tokens) ** 2 <= KEPT:
+        kinds = (*kinds, *ATTENTION)
+    final = each_layer(
+        model, tokens[None], kinds, lambda _, found: kept.append({kind: x[0] for kind, x in found.items()})
+    )
     return kept, final[0]
+
+
+def _look_again(model: TraceModel, layer: int, stream: Float[Tensor, "pos d_model"]) -> Layer:
+    """A layer's attention once more, from the stream that enters it, up to the pattern."""
+    found = Layer()
+
+    def keep(kind: str) -> Hook:
+        def take(value: Tensor) -> None:
+            found[kind] = value[0]
+            if len(found) == len(ATTENTION):
+                raise Stop(value)
+
+        return site_name(kind, layer), take
+
+    try:
+        resume(model, stream[None], layer, [keep(kind) for kind in ATTENTION], until=layer + 1)
+    except Stop:
+        return found
+    raise AssertionError("attention ran past its pattern")
 
 
 def _mlp_step(
