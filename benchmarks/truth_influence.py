@@ -14,16 +14,14 @@ metric, 0 nothing left. Seconds are of the method alone; MB is its peak beside w
 from __future__ import annotations
 
 import argparse
-import ctypes
 import random
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from cases import smollm2_file, timed
+from cases import peak, reset_peak, smollm2_file, timed
 
 import llmtrace as lt
 from llmtrace import influence, models, prompts
@@ -109,25 +107,6 @@ def run(model: Any, p: PromptSet, kind: type, skip: tuple[str, ...]) -> tuple[li
     return found, refused
 
 
-def reset_peak() -> float:
-    """What this process holds now, in MB; its peak is counted from here."""
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what earlier methods freed would hide what this one takes
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return float("nan")
-    return _status("VmRSS")
-
-
-def peak() -> float:
-    return _status("VmHWM")
-
-
-def _status(field: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1e3
-
-
 def table(check: CausalCheck, ran: list[Ran], refused: list[str]) -> None:
     known = {one.name: one for one in ran}
     print(f"| method | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
@@ -143,7 +122,7 @@ def table(check: CausalCheck, ran: list[Ran], refused: list[str]) -> None:
 
 
 def _shown(estimate: tuple[float, float, float]) -> str:
-    """"-" for areas where all things together make no sure difference: no share of the way can be stated."""
+    """ "-" for areas where all things together make no sure difference: no share of the way can be stated."""
     return "-" if estimate[0] != estimate[0] else "{:.2f} [{:.2f}, {:.2f}]".format(*estimate)
 
 
