@@ -107,7 +107,7 @@ def _unit(scores: TokenInfluence | SpanInfluence) -> str:
 
 def gap_of(scores: Scores) -> float | None:
     """How far the scores are from their sum law on the worst prompt, where the method has one."""
-    gap = scores.gap if isinstance(scores, NodeScores | TokenInfluence) else None
+    gap = scores.gap if isinstance(scores, NodeScores | TokenInfluence) and scores.total is not None else None
     return None if gap is None else gap.abs().max().item()
 
 

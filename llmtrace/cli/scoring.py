@@ -48,7 +48,7 @@ class TokenOptions:
         typer.Option("--baseline", metavar=one_of(PATHS_FROM), help="For integrated_gradients.  [default: mean]"),
     ] = None
     steps: Annotated[
-        int | None, typer.Option("--steps", metavar="K", help="For integrated_gradients.  [default: 16]")
+        int | None, typer.Option("--steps", metavar="K", help="For integrated_gradients.  [default: 64]")
     ] = None
     by: Annotated[
         str | None,

@@ -30,7 +30,7 @@ from llmtrace import influence, models
 from llmtrace.errors import InputError, LimitError, UnsupportedError
 from llmtrace.influence.tokens.occlusion import stretches
 from llmtrace.nodes import Bias, Embed
-from llmtrace.prompts import PromptSet, from_pairs
+from llmtrace.prompts import PromptSet, from_pairs, ioi
 
 INPUT = "blocks.0.hook_resid_pre"
 
@@ -126,6 +126,20 @@ def test_the_gap_of_integrated_gradients_goes_to_nothing(tiny: Tiny) -> None:
         assert gap is not None
         gaps.append(float(gap.abs().max()))
     assert gaps[1] < gaps[0] / 4 and gaps[2] < max(gaps[1] / 8, tiny.atol) and gaps[2] < 2e-2
+
+
+def test_scores_say_how_much_they_miss() -> None:
+    """In words too: a few points on the way are far from the whole of a trained model's metric."""
+    model = models.load("tiny-english")
+    p = ioi(model, 4, seed=0, corruption="abc")
+    few, many = (influence.integrated_gradients(model, p, steps=steps) for steps in (4, 128))
+    assert few.gap is not None and few.total is not None and few.missed is not None and many.missed is not None
+    assert few.missed == pytest.approx(float(few.gap.abs().sum() / few.total.abs().sum()))
+    assert f"rows miss {few.missed:.1%} of the total" in repr(few)
+    assert many.missed < 0.05 < 0.5 < few.missed
+    shares = influence.rollout(model, p)
+    assert shares.gap is not None and shares.gap.abs().max() < 1e-5 and "miss" not in repr(shares)
+    assert influence.occlusion(model, p).missed is None
 
 
 @over(one_of_each)

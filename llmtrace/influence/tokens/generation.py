@@ -81,6 +81,7 @@ def generation(
     whole = _longer(asked, torch.cat([start, new[:-1]]))
     targets = torch.arange(len(start) - 1, len(start) - 1 + len(new))
     probability, compared = _seen(model, whole, targets, new, against)
+    contrasted = "correct" in row.needs  # shares of a prediction are the same whatever it is compared with
     prefixes = _prefixes(whole, targets, new, compared)
     found = _explained(model, whole, prefixes, row, options)
     found = replace(found, labels=token_labels(model, whole.clean), provenance=provenance(model).as_dict())
@@ -92,7 +93,7 @@ def generation(
         chosen=chosen,
         tokens=new,
         probability=probability,
-        against=("",) * len(new) if compared is None else token_labels(model, compared[None])[0],
+        against=token_labels(model, compared[None])[0] if contrasted and compared is not None else ("",) * len(new),
         spans=(given or Spans((PROMPT,), torch.zeros(1, len(start), dtype=torch.long))).extended(
             len(new) - 1, GENERATED
         ),

@@ -6,7 +6,7 @@ x, x': inputs of the first block, of the prompt and of a baseline (`baselines.py
 points by the midpoint rule. Cost: 1 F + K (F + W); points ride in one batch where memory allows.
 Sign: positive raises the metric. Complete: the row sums to m(x) - m(x') as K grows (`total`; the rest is `gap`).
 Known failure: the baseline decides. From "zero" the path is a change of length, which a model with norms hardly minds
-until the very start, so the gap goes slowly; points between two texts are no texts.
+until the very start, so the gap goes slowly; points between two texts are no texts. Few points miss much: see the gap.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of
 
 PATHS_FROM = ("mean", "zero", "corrupted")
+STEPS = 64  # of tiny-english's 7.5 logits 16 points miss 6.4, 32 miss 1.4, 64 miss .3: the slope leaps on the way
 
 
 def integrated_gradients(
@@ -35,7 +36,7 @@ def integrated_gradients(
     *,
     metric: MetricLike | None = None,
     baseline: str = "mean",
-    steps: int = 16,
+    steps: int = STEPS,
     memory: Memory = "auto",
 ) -> TokenInfluence:
     """[batch 1 source]: each token's share of m(prompt) - m(baseline).
@@ -62,13 +63,13 @@ def read_paths(
     readings: Readings,
     *,
     baseline: str = "mean",
-    steps: int = 16,
+    steps: int = STEPS,
     memory: Memory = "auto",
 ) -> tuple[Float[Tensor, "reading source"], Float[Tensor, " reading"]]:
     """The scores of every reading, and what each row should sum to."""
     require_choice("baseline", baseline, PATHS_FROM)
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise InputError(f"Expected a whole number of steps from 1 on, got {steps!r}; 16 is the default.")
+        raise InputError(f"Expected a whole number of steps from 1 on, got {steps!r}; {STEPS} is the default.")
     require_inputs(model)
     width, start = prompts.clean.shape[1], baseline_inputs(model, prompts, baseline).detach()
     fit, parts = rows_at_once(model, width, memory), []

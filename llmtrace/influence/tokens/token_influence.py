@@ -41,8 +41,18 @@ class TokenInfluence:
 
     @property
     def gap(self) -> Float[Tensor, "batch target"] | None:
-        """What each row misses of the total: the method's own completeness check."""
-        return None if self.total is None else self.total - self.values.sum(-1)
+        """What each row misses of the total, or of 1 where rows are shares: the method's own completeness check."""
+        if self.total is None:
+            return 1 - self.values.sum(-1) if self.rows_sum_to_one else None
+        return self.total - self.values.sum(-1)
+
+    @property
+    def missed(self) -> float | None:
+        """The gap as a share of the total: the sum of its sizes over that of the total's, all rows together."""
+        if (gap := self.gap) is None:
+            return None
+        whole = torch.ones_like(gap) if self.total is None else self.total
+        return (gap.abs().sum() / whole.abs().sum()).item()
 
     def rows(self, prompt: int) -> list[tuple[int, list[float]]]:
         """(target position, one value for each position up to it) of a prompt, without padding."""
@@ -92,4 +102,5 @@ class TokenInfluence:
         of = "" if self.metric is None else f" of {self.metric}"
         prompts, targets, sources = self.values.shape
         rows = "" if self.targets is None else f"{targets} of "
-        return f"TokenInfluence({self.method}{of}, {where}: {prompts} prompts x {rows}{sources} tokens)"
+        missed = "" if (share := self.missed) is None or share < 5e-4 else f"; rows miss {share:.1%} of the total"
+        return f"TokenInfluence({self.method}{of}, {where}: {prompts} prompts x {rows}{sources} tokens{missed})"
