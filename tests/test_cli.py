@@ -376,6 +376,12 @@ def test_a_generation_is_that_of_the_package(tmp_path: Path) -> None:
     assert (out / "report.html").read_text().count('class="figure"') == 2
     said = run(*line).stdout
     assert "who (3)" in said and "generated (3)" in said and repr(found.chosen[0]) in said
+    check = lt.validate(found, model, by="zero")
+    told = document(run(*line, "--validate", "--out", out, "--overwrite", "--json"))["summary"]["validation"]
+    assert [row["method"] for row in told] == list(check.methods) and told[0]["role"] == "oracle"
+    assert told[1]["rank_correlation"] == pytest.approx(check.estimate("rank_correlation", check.methods[1])[0])
+    assert (out / "report.html").read_text().count('class="figure"') == 3
+    assert "mean over generated tokens" in run(*line, "--validate").stdout
 
 
 def test_messages_are_a_conversation_and_its_spans(monkeypatch: pytest.MonkeyPatch) -> None:

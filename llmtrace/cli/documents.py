@@ -6,7 +6,7 @@
     influence   llmtrace.cli.influence   NodeRow, SourceRow,     method, gap (largest miss of the sum law),
                                          StageRow, TokenRow      validation (a row per method), graph (its size and
                                          or SpanRow              largest edges)
-    generation  llmtrace.cli.generation  GeneratedRow            method, text, spans (tokens of each)
+    generation  llmtrace.cli.generation  GeneratedRow            method, text, spans (tokens of each), validation
     heads       llmtrace.cli.heads       HeadRow                 by, length, left_out, composition, baseline
     neurons     llmtrace.cli.neurons     NeuronRow               by, tokens, neurons, left_out
     lens        llmtrace.cli.lens        StageTokenRow           stream (means of each stage), position

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmtrace.cli import checked
+from llmtrace.cli.checked import Validate
 from llmtrace.cli.groups import Common
 from llmtrace.cli.options import UNITS, Source, choice, one_of
 from llmtrace.cli.prompts import Asked
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from llmtrace.models import TraceModel
     from llmtrace.plots import Section
     from llmtrace.prompts import PromptSet, Spans
+    from llmtrace.validation import CausalCheck
 
 RUNNER_UP, NOTHING = "runner-up", "none"
 TEXT_SHOWN = 300  # characters of what was generated
@@ -96,6 +99,7 @@ def generation(
     top: Annotated[
         int, typer.Option("--top", min=1, metavar="K", help="Sources of a token on the screen; --json has all of them.")
     ] = 3,
+    validate: Validate = False,
     *,
     how: TokenOptions,
     stretches: SpanOptions,
@@ -110,6 +114,7 @@ def generation(
     options = {
         "method": method, "max_new_tokens": max_new_tokens, "against": against, "stop_at_eos": stop_at_eos,
         **common.typed(), **({"span": names} if (names := stretches.named()) else {}), **how.typed(),
+        **({"validate": True} if validate else {}),
     }  # fmt: skip
     run = common.run("generation", model, options)
 
@@ -128,6 +133,7 @@ def generation(
         traced, chosen, max_new_tokens=max_new_tokens, method=method, spans=spans, stop_at_eos=stop_at_eos,
         against=None if against == NOTHING else against or RUNNER_UP, **how.given(),
     )  # fmt: skip
+    check = _check(found, traced, how, common.seed) if validate else None
     rows = _rows(found)
     sizes = dict(zip(found.spans.names, found.spans.sizes[0].tolist(), strict=True))
 
@@ -137,17 +143,24 @@ def generation(
         screen.say(f"Generated after {len(found.labels) - len(rows) + 1} tokens: {text!r}")
         screen.say("From each span (in brackets its tokens), and from the largest single tokens (position, value):\n")
         screen.table(*_table(rows, sizes, top))
-        return _next(run, common, stretches, method)
+        if check is not None:
+            checked.tell(screen, check, over="generated tokens")
+        return _next(run, common, how, stretches, method)
 
     run.finish(
-        rows,
-        show=show,
-        model=traced,
-        prompts=chosen,
-        metric=found.metric,
-        summary={"method": method, "text": found.text, "spans": sizes},
-        sections=lambda: _sections(found, row.summary),
-    )
+        rows, show=show, model=traced, prompts=chosen, metric=found.metric,
+        summary={
+            "method": method, "text": found.text, "spans": sizes,
+            **({} if check is None else {"validation": checked.records(check)}),
+        },
+        sections=lambda: _sections(found, row.summary, check),
+    )  # fmt: skip
+
+
+def _check(found: GenerationInfluence, model: TraceModel, how: TokenOptions, seed: int) -> CausalCheck:
+    from llmtrace.validation import validate
+
+    return validate(found, model, by=how.by or "auto", memory=how.memory or "auto", seed=seed)
 
 
 def _rows(found: GenerationInfluence) -> list[GeneratedRow]:
@@ -199,22 +212,23 @@ def _unit(found: GenerationInfluence) -> str:
     return f"{found.metric} in {UNITS.get(found.metric, 'its own unit')}; positive speaks for the token"
 
 
-def _next(run: Run, common: OneText, stretches: SpanOptions, method: str) -> list[Next]:
+def _next(run: Run, common: OneText, how: TokenOptions, stretches: SpanOptions, method: str) -> list[Next]:
     same = flags({"message": common.message, "max_new_tokens": run.options["max_new_tokens"]}) + stretches.flags()
-    if method != "occlusion":
-        return [(run.again("generation", f" --method occlusion{same}"), "test it: what is lost without each token?")]
+    if "validate" not in run.options:
+        line = f" --method {method}{how.flags()}{same} --validate"
+        return [(run.again("generation", line), "test it: what is lost without each token?")]
     if common.message:
         return [(run.again("generation", f" --method alti{same}"), "where the predictions come from, in shares")]
-    return [
-        (run.again("influence", " --method flow_routes --graph"), "the first token's whole way through the layers"),
-    ]
+    return [(run.again("influence", " --method flow_routes --graph"), "the first token's whole way through the layers")]
 
 
-def _sections(found: GenerationInfluence, summary: str) -> list[Section]:
+def _sections(found: GenerationInfluence, summary: str, check: CausalCheck | None) -> list[Section]:
     from llmtrace.plots import Section, plot
 
+    said = {} if check is None else {"validation": check}
     return [
         Section("Generated text", found.text),
-        Section("Token by token", f"{summary.capitalize()}; {_unit(found)}.", figure=plot(found)),
+        Section("Token by token", f"{summary.capitalize()}; {_unit(found)}.", figure=plot(found, **said)),
         Section("By span", "Sums over the tokens of each span.", figure=plot(found.by_span())),
+        *([] if check is None else [checked.section(check)]),
     ]

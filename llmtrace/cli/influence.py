@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmtrace.cli import flow
+from llmtrace.cli import checked, flow
+from llmtrace.cli.checked import Validate
 from llmtrace.cli.groups import OnTexts
 from llmtrace.cli.options import METHODS, UNITS, Source, Top, one_of
 from llmtrace.cli.prompts import described
@@ -25,9 +26,7 @@ def influence(
     method: Annotated[
         str, typer.Option("--method", metavar=one_of(METHODS), help="How influence is scored.")
     ] = METHODS[0],
-    validate: Annotated[
-        bool, typer.Option("--validate", help="Hold the score against intervening, beside attention and chance.")
-    ] = False,
+    validate: Validate = False,
     graph: Annotated[
         bool,
         typer.Option("--graph", help=f"For flow_routes: the whole graph of the first prompt; --out has {flow.FILE}."),
@@ -79,10 +78,7 @@ def influence(
         if drawn is not None:
             flow.tell(screen, drawn, top)
         if check is not None:
-            screen.say(
-                f"\nIs it true? {check.what.capitalize()} against {check.test}: mean over prompts, 95% intervals.\n"
-            )
-            screen.table(*_checked(check))
+            checked.tell(screen, check)
         return _next(run, scores, drawn, f" --method {method}{how.flags()}{stretches.flags()}")
 
     run.finish(
@@ -94,7 +90,7 @@ def influence(
         summary={
             "method": method,
             "gap": gap_of(by_token),
-            **({} if check is None else {"validation": _records(check)}),
+            **({} if check is None else {"validation": checked.records(check)}),
             **({} if drawn is None else {"graph": flow.summary_of(drawn, top)}),
         },
         save=None if drawn is None else lambda folder: drawn.save(folder / flow.FILE),
@@ -138,22 +134,6 @@ def _check(method: str, scores: Any, model: Any, prompts: Any, asked: dict[str, 
     return validate(scores, model, prompts, **{name: value for name, value in asked.items() if value is not None})
 
 
-def _checked(check: CausalCheck) -> tuple[list[str], list[list[Any]]]:
-    rows = []
-    for method, role in zip(check.methods, check.roles, strict=True):
-        rho, low, high = check.estimate("rank_correlation", method)
-        rest = [check.estimate(name, method)[0] for name in ("top_share", "deletion", "insertion")]
-        rows.append([method, role, rho, f"[{low:+.2f}, {high:+.2f}]", *rest])
-    return ["method", "role", "rank correlation", "interval", f"share of top {check.k}", "deletion", "insertion"], rows
-
-
-def _records(check: CausalCheck) -> list[dict[str, Any]]:
-    """The whole table; a number that does not exist is null."""
-    frame = check.df().astype(object)
-    records: list[dict[str, Any]] = frame.where(frame.notna(), None).to_dict("records")
-    return records
-
-
 def _sections(
     scores: Any, by_token: Any, title: str, summary: str, check: CausalCheck | None, drawn: FlowGraph | None
 ) -> list[Section]:
@@ -166,5 +146,5 @@ def _sections(
     if drawn is not None:
         found.append(flow.section(drawn))
     if check is not None:
-        found.append(Section("Is it true?", repr(check), figure=plot(check)))
+        found.append(checked.section(check))
     return found

@@ -47,7 +47,7 @@ def plot_token_influence(
         *source(influence.provenance),
         f"prompt {prompt} of {count(len(influence.values), 'prompt')}",
         "each row sums to 1" if influence.rows_sum_to_one else "rows are not shares",
-        "" if influence.rows_sum_to_one or influence.missed is None else f"they miss {influence.missed:.1%} of the total",
+        "" if influence.total is None else f"they miss {influence.missed:.1%} of the total",
         *check_facts(validation, influence),
     ]
     of = "" if influence.metric is None else f" of {influence.metric}"
