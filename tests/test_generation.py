@@ -119,6 +119,9 @@ def test_what_a_generation_says_of_itself() -> None:
     assert by_span.names == ("rest", "middle", "generated") and by_span.sizes.tolist() == [[6, 1, NEW - 1]]
     close(by_span.values.sum(-1)[0], found.values.sum(-1), 1e-9)
     close(by_span.of("middle")[0], found.values[:, 3], 1e-9)
+    whole = found.by_span(rows="spans")
+    assert whole.rows == (("generated",),)
+    close(whole.values[0, 0], by_span.values[0].mean(0), 1e-9)
     frame = found.df()
     assert len(frame) == sum(7 + step for step in range(NEW))
     assert frame[(frame.step == 2) & (frame.source == 8)].span.tolist() == ["generated"]

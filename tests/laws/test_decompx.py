@@ -11,11 +11,9 @@ from tiny import (
     ALL,
     GPT2,
     LLAMA,
-    POST_NORM,
     WIDE,
     Tiny,
     close,
-    hand_built_scores_are_live,
     one_of_each,
     over,
     over_hooked,
@@ -25,8 +23,7 @@ from torch import Tensor
 
 from llmtrace import influence, models
 from llmtrace.errors import UnsupportedError
-from llmtrace.models.hand_built import build, known_circuit
-from llmtrace.prompts import PromptSet, from_pairs
+from llmtrace.prompts import PromptSet
 from llmtrace.signals.sites import site_name
 
 
@@ -106,18 +103,6 @@ def test_decompx_equals_its_slow_twin(tiny: Tiny) -> None:
         close(found.values[prompt, 0], expected, 10 * tiny.atol)
 
 
-@over(among=[*ALL, *WIDE])
-def test_decompx_is_complete(tiny: Tiny) -> None:
-    """A row sums to the metric of the model's own run; padding has nothing; a batch is a loop over its prompts."""
-    p, model = prompts(padded=True), tiny.model
-    found = influence.decompx(model, p)
-    logits = model(p.clean.to(model.W_E.device))
-    close(found.values.sum((1, 2)), p.metric("logit_diff")(logits), 10 * tiny.atol)
-    assert found.gap is not None and found.gap.abs().max() < 10 * tiny.atol
-    assert not found.values[:, 0][~p.mask].any()
-    close(influence.decompx(model, p, batch_size=1).values, found.values, tiny.atol)
-
-
 @over_hooked(one_of_each, among=[tiny for tiny in ALL if tiny.family is LLAMA])
 def test_decompx_is_input_times_gradient_of_what_is_held_still(tiny: Tiny) -> None:
     """Without biases: autograd with patterns, norms and ratios as constants (RelP's rule for the MLP)."""
@@ -133,31 +118,6 @@ def test_decompx_is_input_times_gradient_of_what_is_held_still(tiny: Tiny) -> No
         logits = norm.frozen(end, norm.scale(end).detach()) @ model.W_U
         (slope,) = torch.autograd.grad(metric.of_rows(logits.gather(1, metric.tokens)).sum(), [x])
     close(influence.decompx(model, p).values[:, 0], (slope * x).sum(-1), 1e-8)
-
-
-@hand_built_scores_are_live
-def test_what_is_known_of_hand_built_models() -> None:
-    """Induction: all of it from the token that is copied, which the answer is. OR gate: a ReLU that both inputs have
-    switched off lets nothing through, so the whole answer is the biases' (documented failure)."""
-    model, p = known("induction")
-    of_tokens = influence.decompx(model, p).values[0, 0]
-    copied = p.clean[0].tolist().index(p.correct[0][0])
-    close(of_tokens[copied], of_tokens.sum(), 1e-6)
-    model, p = known("or-gate")
-    of_tokens = influence.decompx(model, p).values[0, 0]
-    assert of_tokens[-1] == of_tokens.sum() == 0.5
-
-
-def known(name: str) -> tuple[Any, PromptSet]:
-    truth = known_circuit(name)
-    model = build(name, hooked=True, dtype=torch.float64).requires_grad_(False)
-    return model, from_pairs(model, [(truth.clean, truth.corrupted, truth.correct, truth.wrong)])
-
-
-@over(among=POST_NORM)
-def test_norms_after_the_blocks_are_refused(tiny: Tiny) -> None:
-    with pytest.raises(UnsupportedError, match="DecompX"):
-        influence.decompx(tiny.model, prompts())
 
 
 def test_a_metric_that_is_not_linear_is_refused() -> None:

@@ -27,7 +27,7 @@ from torch import Tensor
 from llmtrace.errors import InputError, UnsupportedError
 from llmtrace.influence.table import METHODS
 from llmtrace.influence.tokens.decompx import decomposed
-from llmtrace.influence.tokens.generation_influence import GenerationInfluence
+from llmtrace.influence.tokens.generation_influence import GENERATED, GenerationInfluence
 from llmtrace.influence.tokens.input_x_gradient import read_gradients
 from llmtrace.influence.tokens.integrated_gradients import read_paths
 from llmtrace.influence.tokens.occlusion import occluded
@@ -41,7 +41,7 @@ from llmtrace.prompts.spans import Spans
 from llmtrace.prompts.tokens import TokenReader
 
 HOW = ("metric", "memory", "batch_size")  # said elsewhere, or of no influence on the numbers
-GENERATED, RUNNER_UP, PROMPT = "generated", "runner-up", "prompt"
+RUNNER_UP, PROMPT = "runner-up", "prompt"
 Read = tuple[Float[Tensor, "reading source"], Float[Tensor, " reading"] | None]
 
 

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmtrace.influence.tokens.span_influence import SpanInfluence
+from llmtrace.influence.tokens.span_influence import SpanInfluence, require_rows
 from llmtrace.influence.tokens.token_influence import TokenInfluence
 from llmtrace.prompts import PromptSet
 from llmtrace.prompts.spans import Spans
 
 if TYPE_CHECKING:
     import pandas as pd
+
+GENERATED = "generated"  # the span of what was generated
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +63,18 @@ class GenerationInfluence:
     def metric(self) -> str | None:
         return self.influence.metric
 
-    def by_span(self, spans: Spans | None = None) -> SpanInfluence:
-        """A row for each generated token, a column for each span."""
+    def by_span(self, spans: Spans | None = None, *, rows: str = "tokens") -> SpanInfluence:
+        """A column for each span. `rows`: "tokens", one for each generated token; "spans", their mean as one row, for
+        what is explained is the generated text alone."""
+        require_rows(rows)
         found = self.influence.by_span(self.spans if spans is None else spans)
-        return replace(found, rows=(tuple(f"{token} ({i})" for i, token in enumerate(self.chosen)),))
+        if rows == "tokens":
+            return replace(found, rows=(tuple(f"{token} ({i})" for i, token in enumerate(self.chosen)),))
+        total = None if found.total is None else found.total.mean(1, keepdim=True)
+        return replace(
+            found, values=found.values.mean(1, keepdim=True), total=total, rows=((GENERATED,),),
+            options={**found.options, "rows": rows},
+        )  # fmt: skip
 
     def df(self) -> pd.DataFrame:
         """One row per generated token and source up to where it was predicted."""
