@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from inspect import signature
+
 import pytest
 import torch
 
+from llmtrace import influence
 from llmtrace.circuits import Circuit, Graph, eap, evaluate, run_circuits, select
 from llmtrace.errors import InputError
 from llmtrace.models import load
@@ -25,6 +28,15 @@ def test_edge_scores_do_not_depend_on_the_batch_size(model, prompts):
     whole = eap(model, prompts).per_prompt
     assert torch.allclose(eap(model, prompts, batch_size=5).per_prompt, whole, atol=1e-10)
     assert whole.abs().max() > 0.1
+
+
+BATCHED = [name for name, row in influence.METHODS.items() if "batch_size" in signature(row.function).parameters]
+
+
+@pytest.mark.parametrize("name", BATCHED)
+def test_influence_does_not_depend_on_the_batch_size(model, prompts, name):
+    method = influence.METHODS[name]
+    assert torch.allclose(method(model, prompts, batch_size=5).values, method(model, prompts).values, atol=1e-9)
 
 
 @pytest.mark.parametrize("ablation", ["resample", "zero", "mean"])
