@@ -68,6 +68,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; te
         attention_flow as attention_flow,
         composition as composition,
         copying_scores as copying_scores,
+        decompx as decompx,
         direct_logit_attribution as direct_logit_attribution,
         flow_graph as flow_graph,
         flow_routes as flow_routes,
@@ -159,7 +160,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
     "influence": (
         "Composition", "FlowGraph", "GenerationInfluence", "HeadTable", "LensScores", "NeuronReading",
         "NeuronStatistics", "NodeScores", "SourceScores", "SpanInfluence", "StreamScores", "TokenInfluence",
-        "TokenLens", "alti", "alti_logit", "attention_flow", "composition", "copying_scores",
+        "TokenLens", "alti", "alti_logit", "attention_flow", "composition", "copying_scores", "decompx",
         "direct_logit_attribution", "flow_graph", "flow_routes", "generation", "head_behaviour", "head_scores",
         "input_x_gradient", "integrated_gradients", "logit_lens", "name_movers", "neuron_attribution",
         "neuron_statistics", "occlusion", "ov_circuit", "qk_circuit", "raw_attention", "read_neurons",
