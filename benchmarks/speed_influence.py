@@ -10,8 +10,9 @@ fresh process that holds our model alone, beside what it held before the call (L
     random weights of GPT-2 small's shape      every method of `influence.METHODS` that gives a TokenInfluence
     SmolLM2, on the text of README.md          flow routes of one prediction (the last token's) at threshold .01
 
-Two are measured on the first 128 tokens, unless --slow: occlusion, which is half a pass for every token (1,024 tokens:
-half an hour), and attention flow, whose cost is the cube of the length (1,024 tokens: refused).
+Three are measured on the first 128 tokens, unless --slow: occlusion, which is half a pass for every token (1,024
+tokens: half an hour), integrated gradients, 64 passes with their gradients (ten minutes), and attention flow, whose
+cost is the cube of the length (1,024 tokens: refused).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ METHODS_OF = {
     RANDOM: [n for n, row in METHODS.items() if inspect.signature(row.function).return_annotation == "TokenInfluence"],
     REAL: ["flow_routes"],
 }
-SHORT = {"occlusion": 128, "attention_flow": 128}
+SHORT = {"occlusion": 128, "integrated_gradients": 128, "attention_flow": 128}
 ASKED = {
     (RANDOM, "alti"): "4 F, 4 GB",
     (RANDOM, "flow_routes"): "4 GB",

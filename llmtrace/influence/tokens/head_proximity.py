@@ -37,9 +37,9 @@ def head_proximity(
     past = torch.arange(1, 1 + len(v), device=v.device)  # of each source, how many there are up to it
     for start in range(0, len(whole), TARGETS):
         some = slice(start, start + TARGETS)
-        looks = rearrange(pattern[:, some], "head target source -> target source head")
-        seen = int((past * (looks.amax((0, 2)) > 0)).max())
-        found[some, :seen] = _of_block(looks[:, :seen].contiguous(), v[:seen], W_O, written[:seen], whole[some])
+        seen = int((past * (pattern[:, some].amax((0, 1)) > 0)).max())
+        looks = rearrange(pattern[:, some, :seen], "head target source -> target source head").contiguous()
+        found[some, :seen] = _of_block(looks, v[:seen], W_O, written[:seen], whole[some])
     return found
 
 
