@@ -19,7 +19,7 @@ class Method:
     """A named function, and what a researcher must know before running it.
 
     `source` is the paper, `cost` counts forward (F) and backward (W) passes, `needs` names the inputs beyond the model
-    and the clean prompts ("corrupted", "wrong", "reference", "gradient", ...).
+    and the clean prompts ("corrupted", "wrong", "reference", ...) and what it asks of a metric ("gradient", "linear").
     """
 
     name: str

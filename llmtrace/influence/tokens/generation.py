@@ -71,7 +71,7 @@ def generation(
         raise InputError(f"Expected one prompt to go on from, got {len(asked)}; take prompts[0].")
     if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
         raise InputError(f"Expected at least one new token, got max_new_tokens={max_new_tokens!r}; ask for 20.")
-    row = _method(method, options)
+    row = _method(method, options, against)
     start = asked.clean[0, : int(asked.lengths[0])]
     if given is not None:
         given.require_fit(1, len(start))
@@ -101,8 +101,13 @@ def generation(
     )
 
 
-def _method(name: str, options: Mapping[str, Any]) -> Method:
+def _method(name: str, options: Mapping[str, Any], against: str | None) -> Method:
     row = METHODS[name]
+    if against is None and "linear" in row.needs:
+        raise UnsupportedError(
+            f"Expected against= with {name}, which explains what is linear in the logits, got None (log-probability); "
+            f"leave it at {RUNNER_UP!r}, or use a method that asks for less: input_x_gradient, occlusion."
+        )
     if said := {"metric", "targets"}.intersection(options):
         raise InputError(f"Expected no {said.pop()}: every new token is explained, as against= says; leave it out.")
     row.require_options(options)
