@@ -13,7 +13,7 @@ from llmtrace import influence, metrics, models
 from llmtrace.errors import InputError, LimitError, NotFoundError, UnsupportedError
 from llmtrace.influence import GenerationInfluence, generation
 from llmtrace.models import greedy
-from llmtrace.prompts import Spans, chat
+from llmtrace.prompts import Spans, chat, ioi
 from llmtrace.validation import validate
 
 NEW = 4
@@ -168,3 +168,32 @@ def test_what_means_nothing_is_a_sentence() -> None:
             follow(tiny, method=method)
     with pytest.raises(UnsupportedError, match="linear in the logits"):
         follow(tiny, against=None)
+
+
+@pytest.mark.usefixtures("as_users_run")
+def test_what_is_no_span_and_no_word_is_a_sentence() -> None:
+    tiny: Any = LLAMA_HOOKED
+    with pytest.raises(InputError, match="Expected Spans, got dict; make them with"):
+        follow(tiny, spans={"a": "b"})
+    with pytest.raises(InputError, match="Expected against= as 'runner-up', a word or None, got 5"):
+        follow(tiny, against=5)
+    scores: Any = influence.rollout(tiny.model, prompts())
+    with pytest.raises(InputError, match="Expected Spans, got NoneType"):
+        scores.by_span(None)
+    for positions in ([], "END"):
+        with pytest.raises(InputError, match="Expected a list of positions where spans begin"):
+            Spans.between(prompts(), positions)
+    for size in (1.5, "2", True):
+        with pytest.raises(InputError, match="Expected a batch size of at least 1, got"):
+            influence.rollout(tiny.model, prompts(), batch_size=size)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="Expected a metric as a name, a function of logits or a Metric, got list"):
+        influence.decompx(tiny.model, prompts(), metric=[])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="Expected a threshold from 0 to below 1, got 'a'"):
+        influence.flow_routes(tiny.model, prompts(), threshold="a")  # type: ignore[arg-type]
+
+
+def test_half_precision_has_norms_too() -> None:
+    model = models.load("tiny-english", dtype="bfloat16")
+    p = ioi(model, 2, seed=0)
+    exact = influence.value_weighted_norms(models.load("tiny-english", dtype="float64"), p).values
+    assert (influence.value_weighted_norms(model, p).values.double() - exact).abs().max() < 0.02 * exact.max()

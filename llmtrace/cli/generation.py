@@ -80,7 +80,7 @@ def generation(
     model: Source,
     method: Annotated[
         str, typer.Option("--method", metavar=one_of(TOKEN_METHODS), help="How influence is scored.")
-    ] = "token_attribution",
+    ] = "decompx",
     max_new_tokens: Annotated[
         int, typer.Option("--max-new-tokens", min=1, metavar="N", help="How many tokens to generate at most.")
     ] = 20,

@@ -1,4 +1,4 @@
-"""`llmtrace influence`: how much does each part matter, from one clean pass. A claim: `ablate` and `paths` test it."""
+"""`llmtrace influence`: how much does each part matter, from the clean run. A claim: `ablate` and `paths` test it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def influence(
     stretches: SpanAndPlaceOptions,
     common: OnTexts,
 ) -> None:
-    """Score what pushes the answer, from one pass.
+    """Score what pushes the answer, most methods from one pass.
 
     By node, neuron, source token, layer or attention; scores of tokens by span too. A score is a claim: --validate,
     and llmtrace ablate and paths, test it.

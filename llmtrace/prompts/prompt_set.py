@@ -146,8 +146,9 @@ class PromptSet:
 
     def batches(self, size: int | None) -> list[slice]:
         """Slices of at most `size` prompts (None: all at once), for methods that take a `batch_size`."""
-        if size is not None and size < 1:
-            raise InputError(f"Expected a batch size of at least 1, got {size}; leave it out for all at once.")
+        whole = isinstance(size, int) and not isinstance(size, bool)
+        if size is not None and (not whole or size < 1):
+            raise InputError(f"Expected a batch size of at least 1, got {size!r}; leave it out for all at once.")
         step = size or len(self)
         return [slice(start, start + step) for start in range(0, len(self), step)]
 
@@ -168,7 +169,12 @@ class PromptSet:
         end = self.positions["END"]
         if callable(metric):
             return custom(getattr(metric, "__name__", "custom"), metric, end)
-        row = METRICS[metric or self.default_metric]
+        if metric is not None and not isinstance(metric, str):
+            raise InputError(
+                f"Expected a metric as a name, a function of logits or a Metric, got {type(metric).__name__}; "
+                "write 'logit_diff'."
+            )
+        row = METRICS[self.default_metric if metric is None else metric]
         if "reference" in row.needs and reference is None:
             raise InputError(f"Expected reference logits for the metric {row.name}, got none; pass reference=.")
         for which, answers in (("correct", self.correct), ("wrong", self.wrong)):

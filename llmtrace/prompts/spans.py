@@ -65,6 +65,8 @@ class Spans:
     def between(cls, prompts: PromptSet, positions: Sequence[str | int]) -> Spans:
         """A span begins at its position (a name or an index) and ends before the next one; what comes before is
         "start"."""
+        if isinstance(positions, str) or not positions:
+            raise InputError(f"Expected a list of positions where spans begin, got {positions!r}; write ['S1', 'END'].")
         begins = torch.stack([prompts.position(name) for name in positions])  # span batch
         at = torch.arange(prompts.clean.shape[1])
         reached = begins[:, :, None] <= at

@@ -64,8 +64,10 @@ def flow_steps(
 ) -> Iterator[FlowStep]:
     """The steps of one prompt from the last stage down, for all `targets` together. Cost: one forward pass at once, and
     a step's distances when it is asked for. The last step yielded has the input of the model below it."""
-    if not 0 <= threshold < 1:
-        raise InputError(f"Expected a threshold from 0 to below 1, got {threshold}; shares sum to one at every place.")
+    if not isinstance(threshold, int | float) or not 0 <= threshold < 1:
+        raise InputError(
+            f"Expected a threshold from 0 to below 1, got {threshold!r}; shares sum to one at every place."
+        )
     require_additive(model, "Information flow routes")
     arch = describe(model)
     kept, above = _run(model, tokens[: int(targets.max()) + 1] if arch.causal else tokens)

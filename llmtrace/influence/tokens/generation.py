@@ -4,9 +4,10 @@
 
 The text is decoded greedily with kept keys and values; then prompt and answer go through once more, whole, and the
 method explains all generated tokens in that one run: a causal model computes every position in it. Cost beside
-decoding: direct attribution and attention-like methods 1 F; input x gradient 1 F and a backward pass per new token over
-one graph; integrated gradients K times that; occlusion half an F per token, for all new tokens together. Another method
-of the table that explains a metric is run on a stack of prefixes, one per new token.
+decoding: direct attribution and attention-like methods 1 F; DecompX 1 F and a sweep back per new token; input x
+gradient 1 F and a backward pass per new token over one graph; integrated gradients K times that; occlusion half an F
+per token, for all new tokens together. Another method of the table that explains a metric is run on a stack of
+prefixes, one per new token.
 Contrast: `against="runner-up"` asks why this token and not the second best, which is sharper than its log-probability
 (`against=None`); any word may be given.
 Known failure: that of the method; and a token that is copied from an earlier generated token shows that one, not the
@@ -32,6 +33,7 @@ from llmtrace.influence.tokens.input_x_gradient import read_gradients
 from llmtrace.influence.tokens.integrated_gradients import read_paths
 from llmtrace.influence.tokens.occlusion import occluded
 from llmtrace.influence.tokens.readings import Readings
+from llmtrace.influence.tokens.span_influence import require_spans
 from llmtrace.influence.tokens.token_attribution import attributed
 from llmtrace.influence.tokens.token_influence import TokenInfluence
 from llmtrace.methods import Method
@@ -50,7 +52,7 @@ def generation(
     prompt: str | PromptSet | Chat,
     *,
     max_new_tokens: int = 20,
-    method: str = "token_attribution",
+    method: str = "decompx",
     against: str | None = RUNNER_UP,
     spans: Spans | None = None,
     stop_at_eos: bool = True,
@@ -71,9 +73,11 @@ def generation(
         raise InputError(f"Expected one prompt to go on from, got {len(asked)}; take prompts[0].")
     if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
         raise InputError(f"Expected at least one new token, got max_new_tokens={max_new_tokens!r}; ask for 20.")
+    _require_word(against)
     row = _method(method, options, against)
     start = asked.clean[0, : int(asked.lengths[0])]
     if given is not None:
+        require_spans(given)
         given.require_fit(1, len(start))
     tokenizer = getattr(model, "tokenizer", None)
     eos = None if tokenizer is None or not stop_at_eos else tokenizer.eos_token_id
@@ -99,6 +103,13 @@ def generation(
         ),
         text="".join(chosen) if tokenizer is None else tokenizer.decode(new.tolist()),
     )
+
+
+def _require_word(against: object) -> None:
+    if against is not None and not isinstance(against, str):
+        raise InputError(
+            f"Expected against= as {RUNNER_UP!r}, a word or None, got {against!r}; write a word, such as ' Anna'."
+        )
 
 
 def _method(name: str, options: Mapping[str, Any], against: str | None) -> Method:
@@ -218,7 +229,7 @@ def _of_prefixes(found: Any, row: Method, targets: Tensor, whole: PromptSet) -> 
 def _no_tokens(row: Method) -> UnsupportedError:
     return UnsupportedError(
         f"Expected a method that scores tokens, got {row.name}, which scores something else; "
-        "use token_attribution, input_x_gradient or alti_logit."
+        "use decompx, input_x_gradient or alti_logit."
     )
 
 

@@ -94,6 +94,13 @@ def mean_by_span(
     return means if values.ndim > 2 else means[..., 0]
 
 
+def require_spans(spans: object) -> None:
+    if not isinstance(spans, Spans):
+        raise InputError(
+            f"Expected Spans, got {type(spans).__name__}; make them with Spans.of_text(model, prompts, {{name: text}})."
+        )
+
+
 def require_rows(rows: str) -> None:
     if rows not in ROWS:
         raise InputError(f"Expected rows to be one of {', '.join(ROWS)}, got {rows!r}; choose one.")

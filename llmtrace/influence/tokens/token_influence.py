@@ -10,7 +10,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmtrace.influence.tokens.span_influence import SpanInfluence, mean_by_span, require_rows, sum_by_span
+from llmtrace.influence.tokens.span_influence import (
+    SpanInfluence,
+    mean_by_span,
+    require_rows,
+    require_spans,
+    sum_by_span,
+)
 from llmtrace.prompts.spans import Spans
 
 if TYPE_CHECKING:
@@ -78,6 +84,7 @@ class TokenInfluence:
         rows   "tokens": a row for each target token; "spans": the mean over the target tokens of each span
         """
         require_rows(rows)
+        require_spans(spans)
         batch, _, width = self.values.shape
         spans.require_fit(batch, width)
         values, total = sum_by_span(self.values, spans), self.total

@@ -72,7 +72,8 @@ def moved_norms(
     stream: Float[Tensor, "batch target d_model"],
 ) -> Float[Tensor, "batch target source"]:
     """|| T_i(x_j) ||, `stream` added where i = j."""
-    coordinates = torch.linalg.qr(written.mT, mode="r").R.mT  # batch source head rank
+    wide = torch.promote_types(written.dtype, torch.float32)  # half precision has no QR
+    coordinates = torch.linalg.qr(written.mT.to(wide), mode="r").R.mT.to(written.dtype)  # batch source head rank
     looks = rearrange(pattern, "batch head target source -> batch source target head")
     norms = (looks @ coordinates).norm(dim=-1).mT.contiguous()
     own = einsum(
