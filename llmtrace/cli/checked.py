@@ -28,10 +28,10 @@ def tell(screen: Screen, check: CausalCheck, over: str = "prompts") -> None:
 
 
 def records(check: CausalCheck) -> list[dict[str, Any]]:
-    """The whole table; a number that does not exist is null."""
-    frame = check.df().astype(object)
-    found: list[dict[str, Any]] = frame.where(frame.notna(), None).to_dict("records")
-    return found
+    """The whole table."""
+    from llmtrace.cli.documents import records_of
+
+    return records_of(check.df())
 
 
 def section(check: CausalCheck) -> Section:

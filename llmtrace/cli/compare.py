@@ -37,14 +37,13 @@ def compare(
     run = common.run("compare", "", {"found": found, "known": known})
 
     from llmtrace import circuits
-    from llmtrace.cli.documents import CompareRow
+    from llmtrace.cli.documents import CompareRow, records_of
 
     reference, tested = read_circuit(known), read_circuit(found)
     if not isinstance(tested, circuits.Circuit):
         tested = tested.circuit(reference.graph)
     comparison = circuits.compare(tested, reference)
-    columns = comparison.df().astype(object)
-    rows = [CompareRow(**row) for row in columns.where(columns.notna(), None).to_dict("records")]
+    rows = [CompareRow(**row) for row in records_of(comparison.df())]
     missed, extra = ([str(node) for node in nodes] for nodes in (comparison.missed, comparison.extra))
 
     def show(screen: Screen) -> list[Next]:

@@ -31,6 +31,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, create_model
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from llmtrace.prompts import PromptSet
 
 SCHEMA_VERSION = 1
@@ -319,6 +321,12 @@ def document_of(command: str) -> type[Document]:
     """The document of one command: the envelope with its own type of row."""
     row: Any = list[ROWS[command]]  # type: ignore[valid-type]
     return create_model(f"{command.title()}Document", __base__=Document, rows=(row, ...))
+
+
+def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Plain Python values, a row each; a number that does not exist is None (pandas makes it NaN)."""
+    found: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return found
 
 
 def json_schema(command: str) -> dict[str, Any]:

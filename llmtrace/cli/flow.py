@@ -38,10 +38,11 @@ def graph_of(model: TraceModel, prompts: PromptSet, given: dict[str, Any]) -> Fl
 
 def summary_of(graph: FlowGraph, top: int) -> dict[str, Any]:
     """Its size and its largest edges; the file has all."""
-    frame = graph.df().head(top).astype(object)
+    from llmtrace.cli.documents import records_of
+
     return {
         "prompt": 0, "position": graph.at, "edges": len(graph.flow), "places": int((graph.places > 0).sum()),
-        "largest": frame.where(frame.notna(), None).to_dict("records"),
+        "largest": records_of(graph.df().head(top)),
     }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from llmtrace.cli.documents import NodeRow, Row, SourceRow, SpanRow, StageRow, TokenRow
+from llmtrace.cli.documents import NodeRow, Row, SourceRow, SpanRow, StageRow, TokenRow, records_of
 from llmtrace.cli.screen import decimals
 from llmtrace.influence import LensScores, NodeScores, SourceScores, SpanInfluence, TokenInfluence
 
@@ -22,9 +22,7 @@ def rows_of(scores: Scores) -> Sequence[Row]:
     frame = scores.df()
     if isinstance(scores, LensScores):
         frame = frame.rename(columns={scores.metric: "value"})
-    # Plain Python values: pandas makes the None of an integer column a NaN.
-    records = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return [kind(**record) for record in records]
+    return [kind(**record) for record in records_of(frame)]
 
 
 def table_of(scores: Scores, top: int, lengths: Sequence[int]) -> tuple[str, Table]:

@@ -9,7 +9,17 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from llmtrace.errors import InputError
-from llmtrace.plots.style import array, colour_bar, colours, count, dress, source, ticks, token_ticks
+from llmtrace.plots.style import (
+    array,
+    colour_bar,
+    colours,
+    count,
+    dress,
+    room_for_panel_titles,
+    source,
+    ticks,
+    token_ticks,
+)
 from llmtrace.plots.text import escaped, token_text
 from llmtrace.plots.tokens import causal, require_prompt, square_height
 from llmtrace.signals import Trace, attention_pattern
@@ -60,7 +70,6 @@ def plot_attention(
     drawn.update_annotations(font_size=12)
     scale = colours(pattern, signed=False)
     drawn.update_layout(
-        margin_t=drawn.layout.margin.t + (16 if len(heads) > 1 else 0),
         coloraxis={
             "colorscale": scale["colorscale"],
             "cmin": 0.0,
@@ -70,7 +79,7 @@ def plot_attention(
     )
     drawn.update_xaxes(**token_ticks(keys, room=900 // across))
     drawn.update_yaxes(**ticks(queries, room=each), autorange="reversed")
-    return drawn
+    return room_for_panel_titles(drawn) if len(heads) > 1 else drawn
 
 
 def _queries(trace: Trace, prompt: int, keys: Sequence[str]) -> tuple[np.ndarray, list[str]]:

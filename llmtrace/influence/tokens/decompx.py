@@ -29,7 +29,7 @@ from torch import Tensor
 
 from llmtrace.influence.dla import constant_of, logit_direction
 from llmtrace.influence.tokens.batches import prompt_batches
-from llmtrace.influence.tokens.readings import Readings
+from llmtrace.influence.tokens.readings import Readings, in_order
 from llmtrace.influence.tokens.token_influence import TokenInfluence
 from llmtrace.metrics import MetricLike
 from llmtrace.models import (
@@ -83,8 +83,7 @@ def decomposed(
         chosen, some = readings.within(rows, len(prompts))
         if len(chosen):
             parts.append((chosen, *_of_rows(model, prompts.clean[rows], some)))
-    order = torch.cat([part[0] for part in parts]).argsort()
-    return torch.cat([part[1] for part in parts])[order], torch.cat([part[2] for part in parts])[order]
+    return in_order(parts)
 
 
 def _of_rows(

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmtrace.influence.tokens.input_gradients import INPUT, require_inputs, rows_at_once, slopes_along
-from llmtrace.influence.tokens.readings import Readings
+from llmtrace.influence.tokens.readings import Readings, in_order
 from llmtrace.influence.tokens.token_influence import TokenInfluence
 from llmtrace.metrics import MetricLike
 from llmtrace.models import TraceModel, embedding, final_residual, provenance, token_labels
@@ -55,8 +55,7 @@ def read_gradients(
         inputs = embedding(model, tokens)[0].detach()
         found, at = slopes_along(model, tokens, some, inputs[None], inputs, refuse_flat=True)
         parts.append((chosen, found, at[0] - without_tokens(model, tokens, some)))
-    order = torch.cat([part[0] for part in parts]).argsort()
-    return torch.cat([part[1] for part in parts])[order], torch.cat([part[2] for part in parts])[order]
+    return in_order(parts)
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from torch import Tensor
 from llmtrace.errors import InputError
 from llmtrace.influence.tokens.baselines import baseline_inputs, require_choice
 from llmtrace.influence.tokens.input_gradients import INPUT, require_inputs, rows_at_once, slopes_along
-from llmtrace.influence.tokens.readings import Readings
+from llmtrace.influence.tokens.readings import Readings, in_order
 from llmtrace.influence.tokens.token_influence import TokenInfluence
 from llmtrace.metrics import MetricLike
 from llmtrace.models import TraceModel, embedding, final_residual, provenance, token_labels
@@ -77,8 +77,7 @@ def read_paths(
         chosen, some = readings.within(rows, len(prompts))
         tokens = prompts.clean[rows]
         parts.append((chosen, *_of_batch(model, tokens, start[rows], some, steps, max(1, fit // len(tokens)))))
-    order = torch.cat([part[0] for part in parts]).argsort()
-    return torch.cat([part[1] for part in parts])[order], torch.cat([part[2] for part in parts])[order]
+    return in_order(parts)
 
 
 def _of_batch(

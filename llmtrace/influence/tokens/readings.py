@@ -6,6 +6,7 @@ A causal model computes every position in one pass, so whatever explains n gener
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,3 +60,12 @@ class Readings:
             turns[seen[row]].append(reading)
             seen[row] += 1
         return [torch.tensor(turn) for turn in turns]
+
+
+def in_order(
+    parts: Sequence[tuple[Int[Tensor, " some"], Float[Tensor, "some source"], Float[Tensor, " some"]]],
+) -> tuple[Float[Tensor, "reading source"], Float[Tensor, " reading"]]:
+    """Scores and totals of all readings, put together from those of each batch and which readings they are."""
+    which, scores, totals = (torch.cat(column) for column in zip(*parts, strict=True))
+    order = which.argsort()
+    return scores[order], totals[order]
