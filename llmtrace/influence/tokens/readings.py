@@ -50,7 +50,7 @@ class Readings:
         return self.metric.of_residual(model, self.here(final))
 
     @property
-    def turns(self) -> list[Int[Tensor, " some"]]:
+    def turns(self) -> list[Int[Tensor, " _"]]:
         """The readings, split so that no two of a turn stand in one row: one backward pass serves a turn."""
         turns: list[list[int]] = []
         seen: Counter[int] = Counter()
@@ -63,7 +63,7 @@ class Readings:
 
 
 def in_order(
-    parts: Sequence[tuple[Int[Tensor, " some"], Float[Tensor, "some source"], Float[Tensor, " some"]]],
+    parts: Sequence[tuple[Int[Tensor, " _"], Float[Tensor, "_ source"], Float[Tensor, " _"]]],
 ) -> tuple[Float[Tensor, "reading source"], Float[Tensor, " reading"]]:
     """Scores and totals of all readings, put together from those of each batch and which readings they are."""
     which, scores, totals = (torch.cat(column) for column in zip(*parts, strict=True))
