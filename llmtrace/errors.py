@@ -42,6 +42,10 @@ class UnsupportedError(LLMTraceError):
     """The number would be silently wrong on this architecture, so it is refused."""
 
 
+class MetricError(UnsupportedError, InputError):
+    """The number would be silently wrong for this metric, on any model: the argument must change, so it is usage."""
+
+
 class CheckError(LLMTraceError):
     """A model that does not compute what its source computes, or computes NaN."""
 
@@ -60,8 +64,8 @@ class Cancelled(LLMTraceError):
     exit_code = 130
 
 
-def did_you_mean(name: str, known: list[str], *, n: int = 3) -> str:
+def did_you_mean(name: object, known: list[str], *, n: int = 3) -> str:
     """` Did you mean 'gpt2-small'?` or nothing: the tail of a `NotFoundError`."""
     by_lower = {k.lower(): k for k in known}
-    close = [by_lower[c] for c in get_close_matches(name.lower(), list(by_lower), n=n, cutoff=0.6)]
+    close = [by_lower[c] for c in get_close_matches(str(name).lower(), list(by_lower), n=n, cutoff=0.6)]
     return f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""

@@ -43,6 +43,7 @@ class Metric:
     higher_is_better  False for distances
     baseline          what counts as "nothing left of the behaviour": the value of the "corrupted" run, which must be
                       measured, or "zero" (normalised metrics)
+    fingerprints      of the prompts that it was made for (`PromptSet.metric`); None: made by hand, for any that fit
     """
 
     name: str
@@ -53,6 +54,7 @@ class Metric:
     context: tuple[Tensor, ...] = ()
     higher_is_better: bool = True
     baseline: Literal["corrupted", "zero"] = "corrupted"
+    fingerprints: Int[Tensor, " batch"] | None = None
 
     def __post_init__(self) -> None:
         if self.positions.numel() == 0:
@@ -62,7 +64,7 @@ class Metric:
                 f"Expected positions counted from the first token, got {int(self.positions.min())}; "
                 "prompts are padded on the right, so give length - 1 for the last token."
             )
-        for tensor in (*self.context, *(t for t in (self.tokens, self.weights) if t is not None)):
+        for tensor in (*self.context, *(t for t in (self.tokens, self.weights, self.fingerprints) if t is not None)):
             if len(tensor) != len(self):
                 raise MismatchError(
                     f"Expected {self.name} to hold {len(self)} prompts throughout, got a tensor of {len(tensor)}; "
@@ -133,6 +135,7 @@ class Metric:
             tokens=None if self.tokens is None else take(self.tokens),
             weights=None if self.weights is None else take(self.weights),
             context=tuple(map(take, self.context)),
+            fingerprints=None if self.fingerprints is None else take(self.fingerprints),
         )
 
     def __repr__(self) -> str:

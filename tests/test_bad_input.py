@@ -25,6 +25,7 @@ from llmtrace.errors import (
     InputError,
     LimitError,
     LLMTraceError,
+    MetricError,
     MismatchError,
     NotFoundError,
     NoWeightsError,
@@ -34,7 +35,7 @@ from llmtrace.metrics import custom, kl, logit_diff, normalised, probability
 from llmtrace.nodes import Embed, Head, Logits, Mlp, Neuron
 
 EXIT_CODES = {
-    InputError: 2, NotFoundError: 3, LimitError: 4, NoWeightsError: 5,
+    InputError: 2, MetricError: 2, NotFoundError: 3, LimitError: 4, NoWeightsError: 5,
     UnsupportedError: 1, CheckError: 1, FileFormatError: 1, MismatchError: 1,
 }  # fmt: skip
 
@@ -383,6 +384,23 @@ METRICS = {
         lambda w, p: lt.ablate(w.model, w.prompts, metric=w.prompts[:2].metric()), MismatchError,
         "Expected a metric of these 4 prompts, got one of 2; slice metric and prompts alike.",
     ),
+    "metric of as many other prompts": Bad(
+        lambda w, p: lt.ablate(w.model, w.prompts, metric=lt.ioi(w.model, 4, seed=1).metric()), MismatchError,
+        "Expected a metric of these 4 prompts, got a metric of others (the first that differs is prompt 0); make",
+    ),
+    "metric of the same prompts in another order": Bad(
+        lambda w, p: lt.decompx(w.model, w.prompts, metric=w.prompts[[1, 0, 2, 3]].metric()), MismatchError,
+        "got a metric of others (the first that differs is prompt 0); make a metric of these, and slice and order",
+    ),
+    "spans of as many other prompts": Bad(
+        lambda w, p: lt.rollout(w.model, w.prompts[:1]).by_span(lt.Spans.between(w.prompts[1:2], ["S1"])),
+        MismatchError,
+        "Expected spans of these 1 prompts, got spans of others",
+    ),
+    "scores of as many other prompts": Bad(
+        lambda w, p: lt.validate(w.scores, w.model, lt.ioi(w.model, 4, seed=1)), MismatchError,
+        "Expected scores of these 4 prompts, got scores of others",
+    ),
     "kl of other prompts": Bad(
         lambda w, p: kl([1, 2], torch.zeros(3, 5)), MismatchError,
         "Expected kl to hold 2 prompts throughout, got a tensor of 3",
@@ -475,7 +493,7 @@ SIGNALS = {
     ),
     "no positions": Bad(
         lambda w, p: lt.capture(w.model, w.prompts, positions=[]), InputError,
-        "Expected at least one position, got none; leave positions out to keep all of them.",
+        "Expected a list of positions, got []; write a list, such as ['END'] or [1, -1].",
     ),
     "batches of nothing": Bad(
         lambda w, p: lt.capture(w.model, w.prompts, batch_size=0), InputError,
@@ -533,7 +551,7 @@ SIGNALS = {
 
 INFLUENCE = {
     "direct attribution of a probability": Bad(
-        lambda w, p: lt.direct_logit_attribution(w.model, w.prompts, metric="probability"), UnsupportedError,
+        lambda w, p: lt.direct_logit_attribution(w.model, w.prompts, metric="probability"), MetricError,
         "Expected a metric that is linear in the logits, such as 'logit_diff', got 'probability'",
     ),
     "neurons of no such layer": Bad(
@@ -546,13 +564,14 @@ INFLUENCE = {
     ),
     "attention of no such layer": Bad(
         lambda w, p: lt.raw_attention(w.model, SENTENCE, layer=4), InputError,
-        "a4.h0 is not in this model, which has layers 0-3, heads 0-7 and key-value heads 0-7; name one of these.",
+        "Expected a layer between 0 and 3, got 4; leave layer out for all of them.",
     ),
     "attention of no such head": Bad(
         lambda w, p: lt.raw_attention(w.model, SENTENCE, layer=0, head=8), InputError, "a0.h8 is not in this model"
     ),
     "norms before the first layer": Bad(
-        lambda w, p: lt.value_weighted_norms(w.model, SENTENCE, layer=-1), InputError, "a-1.h0 is not in this model"
+        lambda w, p: lt.value_weighted_norms(w.model, SENTENCE, layer=-1), InputError,
+        "Expected a layer between 0 and 3, got -1; leave layer out",
     ),
     "source tokens of an MLP": Bad(
         lambda w, p: lt.source_token_attribution(w.model, w.prompts, heads=[Mlp(0)]), InputError,

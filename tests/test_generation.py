@@ -183,6 +183,21 @@ def test_what_is_no_span_and_no_word_is_a_sentence() -> None:
     for positions in ([], "END"):
         with pytest.raises(InputError, match="Expected a list of positions where spans begin"):
             Spans.between(prompts(), positions)
+    for layer in (1.5, "1", True, 9):
+        for method in (influence.raw_attention, influence.value_weighted_norms):
+            with pytest.raises(InputError, match="Expected a layer between 0 and"):
+                method(tiny.model, prompts(), layer=layer)
+    for place in (True, 1.5, None):
+        with pytest.raises(InputError, match="Expected a named position or a whole number, got"):
+            influence.flow_routes(tiny.model, prompts(), targets=[place])  # type: ignore[list-item]
+    for call in (lambda: influence.decompx("gpt2", prompts()), lambda: influence.occlusion("gpt2", prompts())):
+        with pytest.raises(InputError, match="Expected a model, a HookedTransformer or TransformerBridge, got str"):
+            call()
+    with pytest.raises(InputError, match=r"Expected by to be one of mean, .* got 3"):
+        influence.occlusion(tiny.model, prompts(), by=3)  # type: ignore[arg-type]
+    for keep in ("END", 0):
+        with pytest.raises(InputError, match="Expected a list of positions to keep, got"):
+            validate(scores, tiny.model, prompts(), keep=keep)  # type: ignore[arg-type]
     for size in (1.5, "2", True):
         with pytest.raises(InputError, match="Expected a batch size of at least 1, got"):
             influence.rollout(tiny.model, prompts(), batch_size=size)  # type: ignore[arg-type]

@@ -347,6 +347,29 @@ def test_a_position_is_a_name_or_an_index(tiny):
     assert prompts.position(2).tolist() == [2] * 60
 
 
+def test_fingerprints_are_of_the_clean_tokens_whatever_stands_around_them(tiny):
+    """They follow slices, do not see padding, corruption or answers, and differ where one token does."""
+    prompts = ioi(tiny, 60)
+    assert prompts[7:].fingerprints.tolist() == prompts.fingerprints[7:].tolist()
+    assert prompts.lengths.unique().numel() > 1 and len(set(prompts.fingerprints.tolist())) == len(set(prompts.texts))
+    other_words = ioi(tiny, 60, corruption="s2_random")
+    assert not torch.equal(other_words.corrupted, prompts.corrupted)
+    assert torch.equal(other_words.fingerprints, prompts.fingerprints)
+    metric = prompts.metric()
+    assert prompts[[3, 1]].metric(metric[[3, 1]]).fingerprints.tolist() == prompts.fingerprints[[3, 1]].tolist()
+    for others in (prompts[[1, 3]], ioi(tiny, 60, seed=1)[:2]):
+        with pytest.raises(MismatchError, match=r"got a metric of others .the first that differs is prompt 0"):
+            others.metric(metric[[3, 1]])
+
+
+def test_tokens_of_another_vocabulary_are_refused_though_they_fit(tiny, gpt2_like):
+    for prompts in (ioi(tiny, 2), from_texts(tiny, SENTENCE)):
+        assert int(prompts.clean.max()) < gpt2_like.cfg.d_vocab
+        with pytest.raises(MismatchError, match=r"token \d+ is '\S+' there and '\S+' here; make the prompts with"):
+            as_prompts(gpt2_like, prompts)
+        assert as_prompts(tiny, prompts) is prompts
+
+
 def test_metrics_read_the_answers_at_the_end(tiny):
     prompts = ioi(tiny, 60)
     logits = torch.randn(60, prompts.clean.shape[1], len(tiny.tokenizer), dtype=torch.float64)

@@ -168,9 +168,16 @@ def test_what_means_nothing_is_a_sentence(words: Any) -> None:
         ((0, 99), "characters from 0 to 41"),
         (["sea"], "a list for 2 prompts, got 1 places"),
         (7, "got 7"),
+        ([(1, 2, 3), (1, 2, 3)], r"words or .first, last. characters, got \(1, 2, 3\); write"),
+        ([None, None], "got None; write"),
+        ((1.5, 3), "got 1.5; write"),
     ):
         with pytest.raises(InputError, match=sentence):
             Spans.of_text(words, p, {"x": where})  # type: ignore[dict-item]
+    with pytest.raises(InputError, match=r"Expected spans by name, got .'sea'.; write"):
+        Spans.of_text(words, p, ["sea"])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="Expected a list of positions of span 'x', got 'END'; write a list"):
+        Spans.of_positions(p, {"x": "END"})
     with pytest.raises(MismatchError, match="they were made from tokens"):
         Spans.of_text(words, replace(p, texts=("Hi", "Hi")), {"x": "Hi"})
     with pytest.raises(NotFoundError, match="Did you mean 'sea'"):

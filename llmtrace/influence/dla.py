@@ -18,7 +18,7 @@ from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.errors import UnsupportedError
+from llmtrace.errors import MetricError, UnsupportedError
 from llmtrace.influence.scores import NodeScores, SourceScores
 from llmtrace.metrics import Metric
 from llmtrace.models import (
@@ -43,7 +43,8 @@ def direct_logit_attribution(
 ) -> NodeScores:
     """The direct effect of every head, MLP, the input and the biases on a linear metric.
 
-    Raises UnsupportedError for a metric that is not linear in the logits, a final soft cap, or a post-norm model.
+    Raises MetricError for a metric that is not linear in the logits, UnsupportedError for a final soft cap or a
+    post-norm model.
     """
     arch = describe(model)
     metric = metric_of(model, prompts, metric)
@@ -63,6 +64,7 @@ def direct_logit_attribution(
         method="direct_logit_attribution",
         metric=metric.name,
         provenance=provenance(model).as_dict(),
+        fingerprints=prompts.fingerprints,
     )
 
 
@@ -100,6 +102,7 @@ def neuron_attribution(
     return NodeScores(
         nodes=tuple(nodes), values=torch.cat(parts), total=None, method="neuron_attribution", metric=metric.name,
         provenance=provenance(model).as_dict(), options={"layers": list(layers)},
+        fingerprints=prompts.fingerprints,
     )  # fmt: skip
 
 
@@ -142,7 +145,7 @@ def logit_direction(model: TraceModel, metric: Metric) -> Float[Tensor, "batch d
     """The direction in the normed residual stream along which a linear metric grows."""
     arch = describe(model)
     if metric.weights is None or metric.tokens is None:
-        raise UnsupportedError(
+        raise MetricError(
             f"Expected a metric that is linear in the logits, such as 'logit_diff', got {metric.name!r}; "
             "direct effects add up for linear metrics only."
         )

@@ -46,7 +46,7 @@ class LensScores:
             for i, stage in enumerate(self.stages)
             for prompt, value in enumerate(self.values[i].tolist())
         ]
-        return pd.DataFrame(rows, columns=["stage", "prompt", self.metric, "top_token", "probability"])
+        return pd.DataFrame(rows, columns=["stage", "prompt", self.metric, "top_token", "top_probability"])
 
     def __repr__(self) -> str:
         return f"LensScores({self.metric}: {len(self.stages)} stages, {self.values.shape[1]} prompts)"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmtrace.nodes import Bias, Node, place_of
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class NodeScores:
-    """One number per node and prompt. Where the method is a decomposition, `total` is what the scores sum to."""
+    """One number per node and prompt. Where the method is a decomposition, `total` is what the scores sum to.
+
+    fingerprints   of the prompts (`PromptSet.fingerprints`); None: nobody knows
+    """
 
     nodes: tuple[Node, ...]
     values: Float[Tensor, "node batch"]
@@ -26,6 +29,7 @@ class NodeScores:
     metric: str
     provenance: Mapping[str, Any]
     options: Mapping[str, Any] = field(default_factory=dict)
+    fingerprints: Int[Tensor, " batch"] | None = None
 
     @property
     def gap(self) -> Float[Tensor, " batch"] | None:

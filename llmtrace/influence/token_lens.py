@@ -155,10 +155,7 @@ def _places(prompts: PromptSet, positions: str | int | Sequence[str | int] | Non
     if positions is None:
         every = torch.arange(prompts.clean.shape[1]).expand(len(prompts), -1)
         return every.where(prompts.mask, -1)
-    asked = [positions] if isinstance(positions, str | int) else list(positions)
-    if not asked:
-        raise InputError("Expected at least one position, got none; write 'END', or None for every token.")
-    return torch.stack([prompts.position(place) for place in asked], 1)
+    return prompts.places([positions] if isinstance(positions, str | int) else positions)
 
 
 def _tokens(model: Any, prompts: PromptSet, tokens: Any) -> Int[Tensor, "batch token"]:

@@ -124,13 +124,21 @@ class Architecture:
         """`layers` as a tuple (None: all of them), each one a layer of this model."""
         if layers is None:
             return tuple(range(self.n_layers))
-        if not isinstance(layers, Sequence) or not all(isinstance(layer, int) for layer in layers):
+        if not isinstance(layers, Sequence) or not all(type(layer) is int for layer in layers):
             raise InputError(f"Expected a list of layer numbers, got {layers!r}; write layers=[0].")
         if not layers or not all(0 <= layer < self.n_layers for layer in layers):
             raise InputError(
                 f"Expected layers between 0 and {self.n_layers - 1}, got {list(layers)}; leave layers out for all."
             )
         return tuple(layers)
+
+    def require_layer(self, layer: int) -> int:
+        """One layer of this model."""
+        if type(layer) is not int or not 0 <= layer < self.n_layers:
+            raise InputError(
+                f"Expected a layer between 0 and {self.n_layers - 1}, got {layer!r}; leave layer out for all of them."
+            )
+        return layer
 
     def require_pre_norm(self, method: str) -> None:
         """Refuse models whose writes pass a norm before they reach the residual stream."""

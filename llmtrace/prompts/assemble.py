@@ -73,6 +73,7 @@ def assemble(
     names = list(dict.fromkeys(pair.group for pair in pairs))
     places = list(pairs[0].positions)
     answers = {token for pair in pairs for token in (*pair.correct, *pair.wrong)}
+    used = answers.union(*(ids for pair in pairs for ids in (pair.clean, pair.corrupted)))
     return PromptSet(
         name=name,
         clean=_stack([pair.clean for pair in pairs], reader.pad),
@@ -94,6 +95,7 @@ def assemble(
         left_out={what: n for what, n in (left_out or {}).items() if n},
         corruption=corruption,
         answer_texts={token: reader.pieces([token])[0] for token in sorted(answers)},
+        vocabulary=reader.names(sorted(used)),
         default_metric=default_metric,
     )
 

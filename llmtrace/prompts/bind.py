@@ -9,7 +9,7 @@ import torch
 
 from llmtrace.errors import InputError
 from llmtrace.metrics import METRICS, Metric
-from llmtrace.models import TraceModel, final_residual, require_readout, unembed
+from llmtrace.models import TraceModel, describe, final_residual, require_readout, unembed
 from llmtrace.prompts.prompt_set import PromptSet
 from llmtrace.prompts.texts import as_prompts
 
@@ -24,6 +24,7 @@ def metric_of(model: TraceModel, prompts: PromptSet, metric: str | Metric | Call
             f"Expected a PromptSet, which says what the right answer is, got {type(prompts).__name__}; "
             "make one with ioi(model) or from_pairs(model, pairs)."
         )
+    describe(model)
     prompts = as_prompts(model, prompts)
     require_readout(model)
     metric = prompts.default_metric if metric is None else metric

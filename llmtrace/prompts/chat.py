@@ -146,4 +146,4 @@ def _spans(
         for found, where in zip(marks, words, strict=True):
             found.append((name, where))
     spans = mark_texts(model, prompts, marks)
-    return Spans(tuple(TEMPLATE if name == REST else name for name in spans.names), spans.of)
+    return replace(spans, names=tuple(TEMPLATE if name == REST else name for name in spans.names))

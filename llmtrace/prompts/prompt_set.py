@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -12,7 +13,8 @@ import torch
 
 from llmtrace.errors import InputError, MismatchError, NotFoundError, did_you_mean
 from llmtrace.metrics import METRICS, Metric, custom
-from llmtrace.shapes import PositionMask, Positions, Tokens
+from llmtrace.prompts.fingerprints import fingerprints, require_same
+from llmtrace.shapes import Int, PositionMask, Positions, Tensor, Tokens
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -26,6 +28,8 @@ class PromptSet:
     corruption         name of the corruption that made the corrupted prompts
     left_out           what the tokenizer could not say in one token, counted: {"names": 3}
     answer_texts       the answers as text, by token
+    vocabulary         what the tokenizer calls each token that is used, so that a model with another one is refused;
+                       empty: made from token ids, nobody knows
     default_metric     what `.metric()` gives
     """
 
@@ -46,6 +50,7 @@ class PromptSet:
     left_out: dict[str, int] = field(default_factory=dict)
     corruption: str = ""
     answer_texts: dict[int, str] = field(default_factory=dict)
+    vocabulary: dict[int, str] = field(default_factory=dict)
     default_metric: str = "logit_diff"
 
     def __post_init__(self) -> None:
@@ -111,6 +116,11 @@ class PromptSet:
             raise InputError(f"Expected side 'clean' or 'corrupted', got {side!r}; choose one.")
         return self.clean if side == "clean" else self.corrupted
 
+    @cached_property
+    def fingerprints(self) -> Positions:
+        """A number that stands for each clean prompt; metrics, spans and scores of tokens carry those of theirs."""
+        return fingerprints(self.clean, self.lengths)
+
     @property
     def has_corruption(self) -> bool:
         """Whether any corrupted prompt differs from its clean one."""
@@ -134,7 +144,7 @@ class PromptSet:
                     + did_you_mean(place, known)
                 )
             return self.positions[place]
-        if not isinstance(place, int):
+        if not isinstance(place, int) or isinstance(place, bool):
             raise InputError(f"Expected a named position or a whole number, got {place!r}; write 'END' or -1.")
         at = self.lengths + place if place < 0 else torch.full_like(self.lengths, place)
         if bool((at < 0).any() | (at >= self.lengths).any()):
@@ -143,6 +153,12 @@ class PromptSet:
                 f"got {place}; take fewer prompts or another position."
             )
         return at
+
+    def places(self, asked: Sequence[str | int], what: str = "positions") -> Int[Tensor, "batch place"]:
+        """`position` of each of a list; `what` they are, for the sentence that refuses none or one without its list."""
+        if isinstance(asked, str) or not isinstance(asked, Sequence) or not asked:
+            raise InputError(f"Expected a list of {what}, got {asked!r}; write a list, such as ['END'] or [1, -1].")
+        return torch.stack([self.position(place) for place in asked], 1)
 
     def batches(self, size: int | None) -> list[slice]:
         """Slices of at most `size` prompts (None: all at once), for methods that take a `batch_size`."""
@@ -165,7 +181,11 @@ class PromptSet:
                     f"Expected a metric of these {len(self)} prompts, got one of {len(metric)}; "
                     "slice metric and prompts alike."
                 )
+            require_same("a metric", metric.fingerprints, self.fingerprints)
             return metric
+        return replace(self._bound(metric, reference), fingerprints=self.fingerprints)
+
+    def _bound(self, metric: str | Callable[..., Any] | None, reference: Any) -> Metric:
         end = self.positions["END"]
         if callable(metric):
             return custom(getattr(metric, "__name__", "custom"), metric, end)

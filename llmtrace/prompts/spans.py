@@ -21,6 +21,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from llmtrace.errors import InputError, MismatchError, NotFoundError, did_you_mean
+from llmtrace.prompts.fingerprints import require_same
 from llmtrace.prompts.prompt_set import PromptSet
 from llmtrace.prompts.tokens import ModelOrTokenizer, TokenReader
 
@@ -30,10 +31,14 @@ Where = str | tuple[int, int]  # in a text: words that occur once, or (first cha
 
 @dataclass(frozen=True, eq=False)
 class Spans:
-    """`of[prompt, pos]` is the index in `names` of the span that a token is in; -1 in padding."""
+    """`of[prompt, pos]` is the index in `names` of the span that a token is in; -1 in padding.
+
+    fingerprints   of the prompts that they were made for; None: nobody knows, and what fits is taken
+    """
 
     names: tuple[str, ...]
     of: Int[Tensor, "batch pos"]
+    fingerprints: Int[Tensor, " batch"] | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.names)) != len(self.names):
@@ -47,6 +52,8 @@ class Spans:
     ) -> Spans:
         """Spans by words of the text (which must occur once) or by ranges of characters; one for all prompts or a list
         with one for each. A token that lies partly inside belongs to the span; spaces around a range do not count."""
+        if not isinstance(spans, Mapping):
+            raise InputError(f"Expected spans by name, got {spans!r}; write {{'the document': 'its words'}}.")
         given = {name: _per_prompt(name, where, len(prompts)) for name, where in spans.items()}
         marks = [[(name, where[row]) for name, where in given.items()] for row in range(len(prompts))]
         return mark_texts(model, prompts, marks)
@@ -56,23 +63,20 @@ class Spans:
         """Spans as lists of positions: names of the prompt set, or indices (BOS counted, negative from the end)."""
         found = _Marks(prompts)
         for name, places in spans.items():
-            at = torch.stack([prompts.position(place) for place in places], 1) if places else None
-            for row in range(len(prompts)):
-                found.mark(name, row, [] if at is None else at[row].tolist())
+            for row, at in enumerate(prompts.places(places, f"positions of span {name!r}").tolist()):
+                found.mark(name, row, at)
         return found.spans()
 
     @classmethod
     def between(cls, prompts: PromptSet, positions: Sequence[str | int]) -> Spans:
         """A span begins at its position (a name or an index) and ends before the next one; what comes before is
         "start"."""
-        if isinstance(positions, str) or not positions:
-            raise InputError(f"Expected a list of positions where spans begin, got {positions!r}; write ['S1', 'END'].")
-        begins = torch.stack([prompts.position(name) for name in positions])  # span batch
+        begins = prompts.places(positions, "positions where spans begin").T  # span batch
         at = torch.arange(prompts.clean.shape[1])
         reached = begins[:, :, None] <= at
         latest = begins[:, :, None].expand_as(reached).masked_fill(~reached, -1).max(0)
         of = (latest.indices + 1).masked_fill(latest.values < 0, 0)
-        return cls((START, *map(str, positions)), of.masked_fill(~prompts.mask, -1))
+        return cls((START, *map(str, positions)), of.masked_fill(~prompts.mask, -1), prompts.fingerprints)
 
     @property
     def members(self) -> Bool[Tensor, "batch span pos"]:
@@ -102,7 +106,7 @@ class Spans:
         renamed = [into.get(name, name) for name in self.names]
         names = tuple(dict.fromkeys(renamed))
         to = torch.tensor([names.index(name) for name in renamed] + [-1])  # -1 stays -1
-        return Spans(names, to[self.of])
+        return Spans(names, to[self.of], self.fingerprints)
 
     def extended(self, new: int, name: str) -> Spans:
         """`new` more tokens at the end of the only prompt, in a span of their own."""
@@ -113,20 +117,31 @@ class Spans:
         return Spans(names, torch.cat([self.of[:, self.of[0] >= 0], more], 1))
 
     def require_fit(self, batch: int, width: int) -> None:
-        """Refuse spans of other prompts than those that were scored."""
+        """Refuse spans of prompts of another shape."""
         if tuple(self.of.shape) != (batch, width):
             raise MismatchError(
                 f"Expected spans of {batch} prompts of {width} tokens, got {self.of.shape[0]} of {self.of.shape[1]}; "
                 "make them from the prompts that were scored."
             )
 
+    def require_of(self, prompts: PromptSet) -> None:
+        """Refuse spans of other prompts than these."""
+        self.require_fit(*prompts.clean.shape)
+        self.require_same(prompts.fingerprints)
+
+    def require_same(self, fingerprints: Int[Tensor, " batch"] | None) -> None:
+        """Refuse spans of other prompts than those of as many fingerprints."""
+        require_same("spans", self.fingerprints, fingerprints)
+
     def __len__(self) -> int:
         return len(self.of)
 
     def __getitem__(self, index: Any) -> Spans:
         """The spans of some prompts, without the padding that they no longer need, as `prompts[index]`."""
-        chosen = self.of[torch.arange(len(self.of))[index].reshape(-1)]
-        return Spans(self.names, chosen[:, : int((chosen >= 0).sum(1).max())])
+        rows = torch.arange(len(self.of))[index].reshape(-1)
+        chosen = self.of[rows]
+        prints = None if self.fingerprints is None else self.fingerprints[rows]
+        return Spans(self.names, chosen[:, : int((chosen >= 0).sum(1).max())], prints)
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name} {size}" for name, size in zip(self.names, self.sizes[0].tolist(), strict=True))
@@ -138,7 +153,7 @@ class _Marks:
 
     def __init__(self, prompts: PromptSet):
         self._names = [REST]
-        self._mask = prompts.mask
+        self._prompts = prompts
         self._of = torch.zeros(prompts.clean.shape, dtype=torch.long)
 
     def mark(self, name: str, row: int, positions: Sequence[int]) -> None:
@@ -147,7 +162,7 @@ class _Marks:
         self._of[row, list(positions)] = self._names.index(name)
 
     def spans(self) -> Spans:
-        return Spans(tuple(self._names), self._of.masked_fill(~self._mask, -1))
+        return Spans(tuple(self._names), self._of.masked_fill(~self._prompts.mask, -1), self._prompts.fingerprints)
 
 
 def mark_texts(model: ModelOrTokenizer, prompts: PromptSet, marks: Sequence[Sequence[tuple[str, Where]]]) -> Spans:
@@ -162,7 +177,7 @@ def mark_texts(model: ModelOrTokenizer, prompts: PromptSet, marks: Sequence[Sequ
 
 def _per_prompt(name: str, given: Any, n: int) -> list[Where]:
     """One place for each prompt; a tuple of two numbers or a text is the same place in all."""
-    if isinstance(given, str) or (isinstance(given, tuple) and all(isinstance(x, int) for x in given)):
+    if isinstance(given, str) or _is_range(given):
         return [given] * n
     if not isinstance(given, Sequence) or len(given) != n:
         got = f"{len(given)} places" if isinstance(given, Sequence) else repr(given)
@@ -170,6 +185,10 @@ def _per_prompt(name: str, given: Any, n: int) -> list[Where]:
             f"Expected span {name!r} as words, a range of characters or a list for {n} prompts, got {got}."
         )
     return list(given)
+
+
+def _is_range(where: object) -> bool:
+    return isinstance(where, tuple) and len(where) == 2 and all(type(x) is int for x in where)
 
 
 def characters(name: str, text: str, where: Where) -> tuple[int, int]:
@@ -182,6 +201,8 @@ def characters(name: str, text: str, where: Where) -> tuple[int, int]:
                 "write more of them, or give (first, last) characters."
             )
         where = (text.index(where), text.index(where) + len(where))
+    if not _is_range(where):
+        raise InputError(f"Expected span {name!r} as words or (first, last) characters, got {where!r}; write (0, 12).")
     first, last = where
     if not 0 <= first < last <= len(text):
         raise InputError(

@@ -43,4 +43,18 @@ def as_prompts(model: ModelOrTokenizer, prompts: PromptSet | str | Sequence[str]
         raise MismatchError(
             f"Expected tokens below the vocabulary size {d_vocab}, got {last}; make the prompts with this model."
         )
+    _refuse_other_vocabulary(model, prompts)
     return prompts
+
+
+def _refuse_other_vocabulary(model: ModelOrTokenizer, prompts: PromptSet) -> None:
+    """Tokens of another tokenizer that happen to fit are other words: every number would be of a text nobody wrote."""
+    if not prompts.vocabulary or getattr(model, "tokenizer", None) is None:
+        return
+    ours = TokenReader.of(model).names(list(prompts.vocabulary))
+    for token, name in prompts.vocabulary.items():
+        if ours[token] != name:
+            raise MismatchError(
+                f"Expected prompts in this model's vocabulary, got another: token {token} is {name!r} there and "
+                f"{ours[token]!r} here; make the prompts with this model."
+            )

@@ -102,6 +102,10 @@ class TokenReader:
         """Each token as the text it stands for."""
         return [self.tokenizer.decode([i]) for i in ids]
 
+    def names(self, ids: list[int]) -> dict[int, str]:
+        """What the vocabulary calls each token, by its number."""
+        return dict(zip(ids, self.tokenizer.convert_ids_to_tokens(ids), strict=True))
+
     def ordinary(self) -> list[int]:
         """All tokens but the special and the added ones, in order."""
         special = {*self.tokenizer.all_special_ids, *self.tokenizer.get_added_vocab().values()}

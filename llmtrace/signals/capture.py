@@ -109,10 +109,8 @@ def _kept_positions(
         if bool((positions < 0).any() | (positions.cpu() >= prompts.lengths[:, None]).any()):
             raise InputError("Expected positions inside every prompt, got some in its padding; count from BOS.")
         return positions, tuple(f"#{i}" for i in range(positions.shape[1]))
-    asked = [positions] if isinstance(positions, str | int) else list(positions)
-    if not asked:
-        raise InputError("Expected at least one position, got none; leave positions out to keep all of them.")
-    return torch.stack([prompts.position(p) for p in asked], dim=1), tuple(str(p) for p in asked)
+    asked = [positions] if isinstance(positions, str | int) else positions
+    return prompts.places(asked), tuple(str(p) for p in asked)
 
 
 def _require_names(model: TraceModel, names: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ from llmtrace.models import TraceModel, provenance
 from llmtrace.models.budget import Memory
 from llmtrace.nodes import Head, Mlp, Neuron, Position
 from llmtrace.prompts import PromptSet, Spans, metric_of
+from llmtrace.prompts.fingerprints import require_same
 from llmtrace.validation.causal_check import CausalCheck
 from llmtrace.validation.curves import Curves, measure
 from llmtrace.validation.fit import name_of, require_fit, span_row, token_row
@@ -85,6 +86,7 @@ def check_nodes(
             raise MismatchError(
                 f"Expected scores of these {len(prompts)} prompts, got {score.values.shape[1]}; compute them again."
             )
+        require_same("scores", score.fingerprints, prompts.fingerprints)
     shared = [
         node for node in scores[0].nodes
         if isinstance(node, Head | Mlp | Neuron) and all(node in other.nodes for other in scores[1:])

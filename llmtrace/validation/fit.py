@@ -54,7 +54,7 @@ def span_row(
 ) -> Float[Tensor, "batch span"]:
     """What the metric's position takes from each span."""
     require_fit(scores, model)
-    spans.require_fit(*prompts.clean.shape)
+    spans.require_of(prompts)
     if scores.names != spans.names or not torch.equal(scores.sizes.cpu(), spans.sizes):
         raise MismatchError("Expected the spans that were scored, got others; pass the spans that by_span was given.")
     if scores.options.get("rows", "tokens") != "tokens":

@@ -64,14 +64,15 @@ class TokenRemoval(Removal):
         removable = (at < target) if by in EDGES else (at <= target)
         if by == "corrupted":  # a token that both prompts share is not taken away, whatever the model does
             removable = removable & (prompts.clean != prompts.corrupted)
-        for position in keep:
-            removable = removable & (at != prompts.position(position)[:, None])
+        if keep != ():
+            kept = prompts.places(keep, "positions to keep")
+            removable = removable & (at[None, :, None] != kept[:, None]).all(-1)
         self._members: Bool[Tensor, "batch span pos"] | None = None
         if spans is None:
             self.there, labels = removable, token_labels(model, prompts.clean)
             self.names = tuple(tuple(f"{label} ({i})" for i, label in enumerate(row)) for row in labels)
         else:
-            spans.require_fit(*prompts.clean.shape)
+            spans.require_of(prompts)
             self._members = spans.members & removable[:, None]
             self.there, self.names = self._members.any(-1), (spans.names,) * len(prompts)
         which = " that the corruption changes" if by == "corrupted" else ""

@@ -26,7 +26,7 @@ from torch import Tensor
 from llmtrace.influence.tokens.batches import prompt_batches
 from llmtrace.influence.tokens.sources import attention_write, value_writes
 from llmtrace.influence.tokens.token_influence import TokenInfluence
-from llmtrace.models import TraceModel, describe, provenance, require_additive, token_labels
+from llmtrace.models import TraceModel, describe, require_additive
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, as_prompts
 from llmtrace.signals.layers import Layer, each_layer
@@ -47,10 +47,9 @@ def alti(
     prompts = as_prompts(model, prompts)
     chunks = track(prompt_batches(model, prompts, batch_size), "alti")
     found = [_of_tokens(model, prompts.clean[chunk]) for chunk in chunks]
-    return TokenInfluence(
-        values=torch.cat([rolled for rolled, _ in found]), labels=token_labels(model, prompts.clean),
-        lengths=prompts.lengths, method="alti", layer=None, rows_sum_to_one=True,
-        per_layer=torch.cat([steps for _, steps in found], 1), provenance=provenance(model).as_dict(),
+    return TokenInfluence.of(
+        model, prompts, torch.cat([rolled for rolled, _ in found]), "alti", rows_sum_to_one=True,
+        per_layer=torch.cat([steps for _, steps in found], 1),
     )  # fmt: skip
 
 

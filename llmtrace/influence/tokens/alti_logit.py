@@ -30,9 +30,7 @@ from llmtrace.models import (
     attention_weights,
     describe,
     final_norm,
-    provenance,
     require_additive,
-    token_labels,
 )
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of
@@ -57,11 +55,10 @@ def alti_logit(
     found = [_of_prompts(model, prompts.clean[chunk], metric[chunk]) for chunk in chunks]
     updates = torch.cat([part[0] for part in found], 1)
     biases, values = (torch.cat([part[i] for part in found]) for i in (1, 2))
-    return TokenInfluence(
-        values=updates.sum(0)[:, None], per_layer=updates[:, :, None], total=(values - biases)[:, None],
-        targets=metric.positions[:, None], labels=token_labels(model, prompts.clean), lengths=prompts.lengths,
-        method="alti_logit", metric=metric.name, layer=None, rows_sum_to_one=False,
-        options={"biases": biases.tolist()}, provenance=provenance(model).as_dict(),
+    return TokenInfluence.of(
+        model, prompts, updates.sum(0)[:, None], "alti_logit", per_layer=updates[:, :, None],
+        total=(values - biases)[:, None], targets=metric.positions[:, None], metric=metric.name,
+        options={"biases": biases.tolist()},
     )  # fmt: skip
 
 

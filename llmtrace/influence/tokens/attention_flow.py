@@ -28,7 +28,7 @@ from llmtrace.influence.tokens.batches import prompt_batches
 from llmtrace.influence.tokens.rollout import half_steps
 from llmtrace.influence.tokens.targets import target_positions
 from llmtrace.influence.tokens.token_influence import TokenInfluence
-from llmtrace.models import TraceModel, describe, provenance, token_labels
+from llmtrace.models import TraceModel, describe
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, as_prompts
 
@@ -57,11 +57,7 @@ def attention_flow(
     pairs = [(prompt, row, int(at[prompt, row])) for prompt in range(len(at)) for row in range(at.shape[1])]
     for prompt, row, target in track(pairs, "attention_flow"):
         values[prompt, row, : target + 1] = flows(per_layer[:, prompt], target)
-    return TokenInfluence(
-        values=values, targets=at, labels=token_labels(model, prompts.clean), lengths=prompts.lengths,
-        method="attention_flow", layer=None, rows_sum_to_one=False,
-        provenance=provenance(model).as_dict(),
-    )  # fmt: skip
+    return TokenInfluence.of(model, prompts, values, "attention_flow", targets=at)
 
 
 def flows(steps: Float[Tensor, "layer query key"], target: int) -> Float[Tensor, " source"]:

@@ -42,9 +42,7 @@ from llmtrace.models import (
     final_residual,
     mlp_readers,
     mlp_weights,
-    provenance,
     require_additive,
-    token_labels,
 )
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of
@@ -64,11 +62,9 @@ def decompx(
     """
     bound = metric_of(model, prompts, metric)
     values, total = decomposed(model, prompts, Readings.one_per_prompt(bound), batch_size=batch_size)
-    return TokenInfluence(
-        values=values[:, None], total=total[:, None], targets=bound.positions[:, None],
-        labels=token_labels(model, prompts.clean), lengths=prompts.lengths,
-        method="decompx", metric=bound.name, layer=None, rows_sum_to_one=False,
-        provenance=provenance(model).as_dict(),
+    return TokenInfluence.of(
+        model, prompts, values[:, None], "decompx", total=total[:, None], targets=bound.positions[:, None],
+        metric=bound.name,
     )  # fmt: skip
 
 

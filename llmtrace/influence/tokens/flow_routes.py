@@ -53,10 +53,9 @@ def flow_routes(
         _arriving(model, tokens, of_prompt, threshold)
         for tokens, of_prompt in track(list(zip(prompts.clean, at, strict=True)), "flow_routes")
     ]
-    return TokenInfluence(
-        values=torch.stack(rows), targets=at, labels=token_labels(model, prompts.clean), lengths=prompts.lengths,
-        method="flow_routes", layer=None, rows_sum_to_one=True, options={"threshold": threshold},
-        provenance=provenance(model).as_dict(),
+    return TokenInfluence.of(
+        model, prompts, torch.stack(rows), "flow_routes", targets=at, rows_sum_to_one=True,
+        options={"threshold": threshold},
     )  # fmt: skip
 
 

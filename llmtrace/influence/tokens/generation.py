@@ -37,7 +37,7 @@ from llmtrace.influence.tokens.span_influence import require_spans
 from llmtrace.influence.tokens.token_attribution import attributed
 from llmtrace.influence.tokens.token_influence import TokenInfluence
 from llmtrace.methods import Method
-from llmtrace.models import TraceModel, final_residual, greedy, provenance, token_labels, unembed
+from llmtrace.models import TraceModel, final_residual, greedy, token_labels, unembed
 from llmtrace.prompts import Chat, PromptSet, as_prompts
 from llmtrace.prompts.spans import Spans
 from llmtrace.prompts.tokens import TokenReader
@@ -78,7 +78,7 @@ def generation(
     start = asked.clean[0, : int(asked.lengths[0])]
     if given is not None:
         require_spans(given)
-        given.require_fit(1, len(start))
+        given.require_of(asked)
     tokenizer = getattr(model, "tokenizer", None)
     eos = None if tokenizer is None or not stop_at_eos else tokenizer.eos_token_id
     new = greedy(model, start, max_new_tokens, stop_at=() if eos is None else (eos,)).cpu()
@@ -88,7 +88,6 @@ def generation(
     contrasted = "correct" in row.needs  # shares of a prediction are the same whatever it is compared with
     prefixes = _prefixes(whole, targets, new, compared)
     found = _explained(model, whole, prefixes, row, options)
-    found = replace(found, labels=token_labels(model, whole.clean), provenance=provenance(model).as_dict())
     chosen = tuple(label[0] for label in token_labels(model, new[:, None]))
     return GenerationInfluence(
         influence=found,
@@ -160,13 +159,12 @@ def _explained(
     read = IN_ONE_RUN.get(row.name)
     if read is not None:
         values, total = read(model, whole, Readings(metric, torch.zeros(len(metric), dtype=torch.long)), options)
-        return TokenInfluence(
-            values=values[None], targets=targets, total=None if total is None else total[None], labels=(),
-            method=row.name, metric=metric.name, layer=None, rows_sum_to_one=False, provenance={},
-            lengths=whole.lengths, options=_said(row, options),
+        return TokenInfluence.of(
+            model, whole, values[None], row.name, targets=targets, total=None if total is None else total[None],
+            metric=metric.name, options=_said(row, options),
         )  # fmt: skip
     if "correct" in row.needs:
-        return _of_prefixes(row(model, prefixes, metric=metric, **options), row, targets, whole)
+        return _of_prefixes(row(model, prefixes, metric=metric, **options), row, targets, model, whole)
     chosen = {"targets": targets[0].tolist()} if "targets" in signature(row.function).parameters else {}
     found = row(model, prefixes[-1], **chosen, **options)  # all of it, with an answer for methods that ask for one
     if not isinstance(found, TokenInfluence):
@@ -211,16 +209,18 @@ def _by_step(found: TokenInfluence, prefixes: PromptSet, labels: tuple[tuple[str
     assert found.targets is not None
     return replace(
         found, values=found.values.transpose(0, 1), targets=found.targets.T, lengths=prefixes.lengths, labels=labels,
+        fingerprints=prefixes.fingerprints,
         total=None if found.total is None else found.total.T,
         per_layer=None if found.per_layer is None else found.per_layer.transpose(1, 2),
     )  # fmt: skip
 
 
-def _of_prefixes(found: Any, row: Method, targets: Tensor, whole: PromptSet) -> TokenInfluence:
+def _of_prefixes(found: Any, row: Method, targets: Tensor, model: TraceModel, whole: PromptSet) -> TokenInfluence:
     if not isinstance(found, TokenInfluence) or found.values.shape[1] != 1:
         raise _no_tokens(row)
     return replace(
         found, values=found.values.transpose(0, 1), targets=targets, lengths=whole.lengths,
+        labels=token_labels(model, whole.clean), fingerprints=whole.fingerprints,
         total=None if found.total is None else found.total.transpose(0, 1),
         per_layer=None if found.per_layer is None else found.per_layer.transpose(1, 2),
     )  # fmt: skip

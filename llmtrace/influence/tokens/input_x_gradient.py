@@ -20,7 +20,7 @@ from llmtrace.influence.tokens.input_gradients import INPUT, require_inputs, row
 from llmtrace.influence.tokens.readings import Readings, in_order
 from llmtrace.influence.tokens.token_influence import TokenInfluence
 from llmtrace.metrics import MetricLike
-from llmtrace.models import TraceModel, embedding, final_residual, provenance, token_labels
+from llmtrace.models import TraceModel, embedding, final_residual
 from llmtrace.models.budget import Memory
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of
@@ -35,11 +35,9 @@ def input_x_gradient(
     """
     bound = metric_of(model, prompts, metric)
     values, total = read_gradients(model, prompts, Readings.one_per_prompt(bound), memory=memory)
-    return TokenInfluence(
-        values=values[:, None], total=total[:, None], targets=bound.positions[:, None],
-        labels=token_labels(model, prompts.clean), lengths=prompts.lengths,
-        method="input_x_gradient", metric=bound.name, layer=None, rows_sum_to_one=False,
-        provenance=provenance(model).as_dict(),
+    return TokenInfluence.of(
+        model, prompts, values[:, None], "input_x_gradient", total=total[:, None], targets=bound.positions[:, None],
+        metric=bound.name,
     )  # fmt: skip
 
 

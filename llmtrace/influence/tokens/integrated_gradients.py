@@ -21,7 +21,7 @@ from llmtrace.influence.tokens.input_gradients import INPUT, require_inputs, row
 from llmtrace.influence.tokens.readings import Readings, in_order
 from llmtrace.influence.tokens.token_influence import TokenInfluence
 from llmtrace.metrics import MetricLike
-from llmtrace.models import TraceModel, embedding, final_residual, provenance, token_labels
+from llmtrace.models import TraceModel, embedding, final_residual
 from llmtrace.models.budget import Memory
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of
@@ -49,11 +49,9 @@ def integrated_gradients(
     bound = metric_of(model, prompts, metric)
     readings = Readings.one_per_prompt(bound)
     values, total = read_paths(model, prompts, readings, baseline=baseline, steps=steps, memory=memory)
-    return TokenInfluence(
-        values=values[:, None], total=total[:, None], targets=bound.positions[:, None],
-        labels=token_labels(model, prompts.clean), lengths=prompts.lengths,
-        method="integrated_gradients", metric=bound.name, layer=None, rows_sum_to_one=False,
-        provenance=provenance(model).as_dict(), options={"baseline": baseline, "steps": steps},
+    return TokenInfluence.of(
+        model, prompts, values[:, None], "integrated_gradients", total=total[:, None], metric=bound.name,
+        targets=bound.positions[:, None], options={"baseline": baseline, "steps": steps},
     )  # fmt: skip
 
 

@@ -32,11 +32,9 @@ from llmtrace.models import (
     describe,
     embedding,
     final_residual,
-    provenance,
     require_live,
     resume,
     run_and_keep,
-    token_labels,
 )
 from llmtrace.models.budget import Memory, at_once, budget, bytes_per_position, stack_room
 from llmtrace.progress import track
@@ -58,10 +56,9 @@ def occlusion(
     """[batch 1 source]: what the metric loses without each token. `by`: what takes its place, one of `BY`."""
     bound = metric_of(model, prompts, metric)
     values = occluded(model, prompts, Readings.one_per_prompt(bound), by=by, memory=memory)
-    return TokenInfluence(
-        values=values[:, None], targets=bound.positions[:, None], labels=token_labels(model, prompts.clean),
-        lengths=prompts.lengths, method="occlusion", metric=bound.name, layer=None, rows_sum_to_one=False,
-        provenance=provenance(model).as_dict(), options={"by": by, "oracle": True},
+    return TokenInfluence.of(
+        model, prompts, values[:, None], "occlusion", targets=bound.positions[:, None], metric=bound.name,
+        options={"by": by, "oracle": True},
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from llmtrace.errors import InputError
 from llmtrace.influence.tokens.batches import prompt_batches
 from llmtrace.influence.tokens.token_influence import TokenInfluence
-from llmtrace.models import TraceModel, describe, provenance, token_labels
+from llmtrace.models import TraceModel, describe
 from llmtrace.nodes import Head
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, as_prompts
@@ -36,6 +36,7 @@ def raw_attention(
     prompts = as_prompts(model, prompts)
     if layer is None and head is not None:
         raise InputError(f"Expected a layer for head {head}, got none; say layer= as well.")
+    chosen = None if layer is None else [describe(model).require_layer(layer)]
     describe(model).require(Head(layer or 0, head or 0))
     found: list[Tensor] = []
     for chunk in track(prompt_batches(model, prompts, batch_size), "raw_attention"):
@@ -45,11 +46,10 @@ def raw_attention(
             pattern = seen["pattern"]
             steps.append(pattern.mean(1) if head is None else pattern[:, head].clone())
 
-        each_layer(model, prompts.clean[chunk], ("pattern",), keep, None if layer is None else [layer])
+        each_layer(model, prompts.clean[chunk], ("pattern",), keep, chosen)
         found.append(torch.stack(steps))
     per_layer = torch.cat(found, 1)
-    return TokenInfluence(
-        values=per_layer.mean(0), labels=token_labels(model, prompts.clean), lengths=prompts.lengths,
-        method="raw_attention", layer=layer, rows_sum_to_one=not describe(model).sinks,
-        per_layer=per_layer if layer is None else None, provenance=provenance(model).as_dict(),
+    return TokenInfluence.of(
+        model, prompts, per_layer.mean(0), "raw_attention", layer=layer, rows_sum_to_one=not describe(model).sinks,
+        per_layer=per_layer if layer is None else None,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from llmtrace.influence.tokens.batches import prompt_batches
 from llmtrace.influence.tokens.token_influence import TokenInfluence
-from llmtrace.models import TraceModel, describe, provenance, token_labels
+from llmtrace.models import TraceModel, describe
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, as_prompts
 from llmtrace.signals.layers import each_layer
@@ -34,11 +34,9 @@ def rollout(
     prompts = as_prompts(model, prompts)
     chunks = track(prompt_batches(model, prompts, batch_size), "rollout")
     steps = torch.cat([half_steps(model, prompts.clean[chunk]) for chunk in chunks], 1)
-    return TokenInfluence(
-        values=product(steps), labels=token_labels(model, prompts.clean), lengths=prompts.lengths, method="rollout",
-        layer=None, rows_sum_to_one=not describe(model).sinks, per_layer=steps,
-        provenance=provenance(model).as_dict(),
-    )  # fmt: skip
+    return TokenInfluence.of(
+        model, prompts, product(steps), "rollout", rows_sum_to_one=not describe(model).sinks, per_layer=steps
+    )
 
 
 def half_steps(model: TraceModel, tokens: Tensor) -> Float[Tensor, "layer batch query key"]:

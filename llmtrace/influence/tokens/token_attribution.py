@@ -29,9 +29,7 @@ from llmtrace.models import (
     describe,
     final_norm,
     final_residual,
-    provenance,
     require_additive,
-    token_labels,
 )
 from llmtrace.prompts import PromptSet, metric_of
 from llmtrace.signals.sites import site_name
@@ -45,11 +43,9 @@ def token_attribution(model: TraceModel, prompts: PromptSet, *, metric: MetricLi
     """
     bound = metric_of(model, prompts, metric)
     per_layer, values, total = attributed(model, prompts, Readings.one_per_prompt(bound))
-    return TokenInfluence(
-        values=values[:, None], per_layer=per_layer[:, :, None], total=total[:, None],
-        targets=bound.positions[:, None], labels=token_labels(model, prompts.clean), lengths=prompts.lengths,
-        method="token_attribution", metric=bound.name, layer=None, rows_sum_to_one=False,
-        provenance=provenance(model).as_dict(),
+    return TokenInfluence.of(
+        model, prompts, values[:, None], "token_attribution", per_layer=per_layer[:, :, None], total=total[:, None],
+        targets=bound.positions[:, None], metric=bound.name,
     )  # fmt: skip
 
 

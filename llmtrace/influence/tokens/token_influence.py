@@ -17,6 +17,8 @@ from llmtrace.influence.tokens.span_influence import (
     require_spans,
     sum_by_span,
 )
+from llmtrace.models import TraceModel, provenance, token_labels
+from llmtrace.prompts.prompt_set import PromptSet
 from llmtrace.prompts.spans import Spans
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class TokenInfluence:
     targets    the position of each row, per prompt; None: one row for every position
     per_layer  the steps that `values` puts together, where the method has them
     total      what a row sums to when nothing is missed, for methods that are complete
+    fingerprints   of the prompts, so that spans of others are refused; None: nobody knows
     """
 
     values: Float[Tensor, "batch target source"]
@@ -44,6 +47,31 @@ class TokenInfluence:
     total: Float[Tensor, "batch target"] | None = None
     metric: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    fingerprints: Int[Tensor, " batch"] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: TraceModel,
+        prompts: PromptSet,
+        values: Float[Tensor, "batch target source"],
+        method: str,
+        *,
+        layer: int | None = None,
+        rows_sum_to_one: bool = False,
+        targets: Int[Tensor, "batch target"] | None = None,
+        per_layer: Float[Tensor, "layer batch target source"] | None = None,
+        total: Float[Tensor, "batch target"] | None = None,
+        metric: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> TokenInfluence:
+        """What a method found on these prompts, with what every result carries: tokens, lengths and provenance."""
+        return cls(
+            values=values, labels=token_labels(model, prompts.clean), method=method, layer=layer,
+            rows_sum_to_one=rows_sum_to_one, provenance=provenance(model).as_dict(), lengths=prompts.lengths,
+            targets=targets, per_layer=per_layer, total=total, metric=metric, options=options or {},
+            fingerprints=prompts.fingerprints,
+        )  # fmt: skip
 
     @property
     def gap(self) -> Float[Tensor, "batch target"] | None:
@@ -87,6 +115,7 @@ class TokenInfluence:
         require_spans(spans)
         batch, _, width = self.values.shape
         spans.require_fit(batch, width)
+        spans.require_same(self.fingerprints)
         values, total = sum_by_span(self.values, spans), self.total
         at = torch.arange(width).expand(batch, -1) if self.targets is None else self.targets
         pairs = zip(self.labels, at.tolist(), strict=True)

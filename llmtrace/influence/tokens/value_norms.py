@@ -22,8 +22,7 @@ from torch import Tensor
 from llmtrace.influence.tokens.batches import prompt_batches
 from llmtrace.influence.tokens.sources import value_writes
 from llmtrace.influence.tokens.token_influence import TokenInfluence
-from llmtrace.models import TraceModel, describe, provenance, require_additive, token_labels
-from llmtrace.nodes import Head
+from llmtrace.models import TraceModel, describe, require_additive
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, as_prompts
 from llmtrace.signals import Trace, attention_pattern, values
@@ -44,8 +43,7 @@ def value_weighted_norms(
     """[batch target source] L2 norms, in residual-stream units: of a layer, or the mean over all layers (then
     `per_layer` holds each). `residual` adds the stream on the diagonal."""
     prompts = as_prompts(model, prompts)
-    if layer is not None:
-        describe(model).require(Head(layer, 0))
+    chosen = None if layer is None else [describe(model).require_layer(layer)]
     require_additive(model, NORMS)
     found: list[Tensor] = []
     for chunk in track(prompt_batches(model, prompts, batch_size), "value_weighted_norms"):
@@ -55,14 +53,12 @@ def value_weighted_norms(
             stream = seen["resid_pre"] if residual else torch.zeros_like(seen["resid_pre"])
             steps.append(moved_norms(seen["pattern"], value_writes(model, at, seen["v"]), stream))
 
-        chosen = None if layer is None else [layer]
         each_layer(model, prompts.clean[chunk], ("pattern", "v", "resid_pre"), measure, chosen)
         found.append(torch.stack(steps))
     per_layer = torch.cat(found, 1)
-    return TokenInfluence(
-        values=per_layer.mean(0), labels=token_labels(model, prompts.clean), lengths=prompts.lengths,
-        method="value_weighted_norms", layer=layer, rows_sum_to_one=False,
-        per_layer=per_layer if layer is None else None, provenance=provenance(model).as_dict(),
+    return TokenInfluence.of(
+        model, prompts, per_layer.mean(0), "value_weighted_norms", layer=layer,
+        per_layer=per_layer if layer is None else None,
     )  # fmt: skip
 
 
