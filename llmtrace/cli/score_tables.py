@@ -21,7 +21,7 @@ def rows_of(scores: Scores) -> Sequence[Row]:
     kind = kinds.get(type(scores), TokenRow)
     frame = scores.df()
     if isinstance(scores, LensScores):
-        frame = frame.rename(columns={scores.metric: "value"})
+        frame = frame.rename(columns={scores.metric: "value", "top_probability": "probability"})
     return [kind(**record) for record in records_of(frame)]
 
 
