@@ -19,8 +19,8 @@ import pytest
 from typer.testing import CliRunner
 
 import llmtrace as lt
-from llmtrace import circuits, influence, interventions, metrics, models, prompts
-from llmtrace.cli import app, flow, options, scoring
+from llmtrace import circuits, influence, interventions, metrics, models, prompts, validation
+from llmtrace.cli import app, checked, flow, options, scoring
 from llmtrace.cli.documents import ROWS, document_of, json_schema
 from llmtrace.cli.models import EMBEDDED
 from llmtrace.cli.prompts import Asked
@@ -99,6 +99,7 @@ def test_the_names_in_help_texts_are_those_of_the_tables() -> None:
     assert set(options.SELECTIONS) == set(circuits.SELECTIONS)
     assert options.RULES == models.RULES
     assert options.PATHS_FROM == PATHS_FROM and options.OCCLUDED_BY == BY
+    assert options.TOKENS_BY == validation.tokens.BY and options.NODES_BY == validation.nodes.BY
     assert (*options.MODES, "value") == interventions.ablation.MODES
     assert options.OVERS == interventions.ablation.OVERS
     assert options.CONVENTIONS == interventions.path_patching.CONVENTIONS
@@ -117,6 +118,12 @@ def test_every_option_of_a_method_is_one_of_the_command(method: str) -> None:
     assert takes <= of_a_score
     if method in scoring.TOKEN_METHODS:
         assert takes - {"metric", "targets"} <= of_tokens  # generation says itself what is explained, and where
+
+
+def test_every_option_of_the_check_is_one_of_the_command() -> None:
+    takes = {p.name for p in inspect.signature(lt.validate).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    given = {part.name.removeprefix(checked.PREFIX) for part in fields(checked.AnyCheckOptions)}
+    assert given - {"validate"} == takes - {"metric", "spans", "seed", "memory"}  # which the score has said
 
 
 def test_help_names_every_command_on_a_line_of_its_own() -> None:
@@ -142,6 +149,7 @@ JSON_CALLS: dict[str, tuple[str, ...]] = {
     "trace of texts": ("trace", TINY, "--prompt", "When Eric and Sam went to the garden", "--prompt", "Sam gave a key"),
     **{method: ("influence", TINY, "--method", method, *SMALL) for method in options.METHODS},
     "influence, validated": ("influence", TINY, "--method", "occlusion", "--by", "attention", "--validate", *SMALL),
+    "nodes, validated": ("influence", TINY, "--validate", "--validate-sample", "8", "--validate-by", "mean", *SMALL),
     "influence of a probability": ("influence", TINY, "--method", "logit_lens", "--metric", "probability", *SMALL),
     "influence of one head": ("influence", TINY, "--method", "raw_attention", "--layer", "1", "--head", "2", *SMALL),
     "influence at places": ("influence", TINY, "--method", "attention_flow", "--targets", "END,S2,-1", *SMALL),
@@ -259,6 +267,16 @@ def test_the_numbers_are_those_of_the_package() -> None:
     told = document(run("influence", TINY, "--method", "rollout", "--validate", *SMALL, "--json"))["summary"]
     assert [row["method"] for row in told["validation"]] == list(found.methods)
     assert told["validation"][0]["rank_correlation"] == pytest.approx(found.rank_correlation, abs=1e-6)
+    found = lt.validate(
+        lt.rollout(model, asked), model, asked, by="zero", keep=[0, "S2"], k=2, steps=4, draws=1, seed=3
+    )
+    told = document(run("influence", TINY, "--method", "rollout", "--validate", "--validate-by", "zero", "--validate-k",
+                        "2", "--validate-keep", "0,S2", "--validate-steps", "4", "--validate-draws", "1", *SMALL,
+                        "--json"))  # fmt: skip
+    assert told["options"]["validate_keep"] == [0, "S2"]
+    for name in ("rank_correlation", "top_share", "deletion", "insertion"):
+        for row in told["summary"]["validation"]:
+            assert row[name] == pytest.approx(found.estimate(name, row["method"])[0], abs=1e-6), (name, row["method"])
     circuit = lt.discover(model, asked, n_edges=30)
     rows = document(run("discover", TINY, "--n-edges", "30", *SMALL, "--json"))["rows"]
     assert {row["edge"] for row in rows} == {str(edge) for edge in circuit.edges}
@@ -398,6 +416,55 @@ def test_messages_are_a_conversation_and_its_spans(monkeypatch: pytest.MonkeyPat
     again = next_commands(run(*line).stdout)[0]
     assert again.count("--message") == 3 and "user=the key" in again
     assert run(*again[1:]).exit_code == 0
+
+
+@pytest.fixture
+def template(tmp_path: Path) -> Path:
+    file = tmp_path / "my template.jinja"
+    file.write_text("{% for m in messages %}{{ m['content'] }} and {% endfor %}", encoding="utf-8")
+    return file
+
+
+SAID = ("--message", "user=Eric went", "--message", "assistant=Sam gave", "--message", "user=the key")
+ANSWERS = ("--correct", "Eric", "--wrong", "Sam")
+
+
+def test_influence_takes_a_conversation_in_a_template_of_ones_own(template: Path) -> None:
+    model = models.load(TINY, device="auto", dtype="float32")
+    said = [("user", "Eric went"), ("assistant", "Sam gave"), ("user", "the key")]
+    talk = lt.chat(
+        model, said, template=template.read_text(), named={"verb": "gave"}, correct="Eric", wrong="Sam"
+    )  # fmt: skip
+    scores = lt.decompx(model, talk.prompts)
+    line = ("influence", TINY, "--method", "decompx", *SAID, *ANSWERS, "--template", template, "--json")
+    told = document(run(*line, "--span", "verb=gave"))
+    assert (told["prompts"]["name"], told["options"]["template"]) == ("chat", str(template))
+    assert list(dict.fromkeys(row["span"] for row in told["rows"])) == list(talk.spans.names)
+    assert values(told) == pytest.approx(scores.by_span(talk.spans).df()["value"].tolist(), abs=1e-6)
+    assert values(document(run(*line))) == pytest.approx(scores.df()["value"].tolist(), abs=1e-6)
+    by_message = document(run(*line, "--spans", "messages"))["rows"]
+    assert {row["span"] for row in by_message} == {"template", "user 1", "assistant", "user 2"}
+
+
+def test_what_to_try_after_a_conversation_works(template: Path) -> None:
+    same = (TINY, *SAID, "--template", template)
+    answered = ("influence", *same, *ANSWERS)
+    for line in (
+        answered, (*answered, "--validate"), (*answered, "--method", "decompx", "--validate"),
+        ("influence", *same, "--method", "alti", "--spans", "messages"), ("generation", *same, "--max-new-tokens", "1"),
+    ):  # fmt: skip
+        commands = next_commands(run(*line).stdout)
+        assert commands
+        for command in commands:
+            assert run(*command[1:]).exit_code == 0, command
+
+
+def test_a_template_that_says_nothing_is_refused(template: Path) -> None:
+    """It would have meant the model's own."""
+    for content, code in ((b"\n", 2), (b"\xff\xfe\x00", 1)):
+        template.write_bytes(content)
+        result = run("influence", TINY, *SAID, "--template", template)
+        assert result.exit_code == code and "(Jinja) in 'my template.jinja'" in result.stderr
 
 
 def test_the_seed_decides() -> None:
@@ -595,9 +662,24 @@ ERRORS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "graph of two": (("influence", TINY, "--method", "flow_routes", "--graph", "--targets", "S2,END"), 2, "got 2;"),
     "nothing to go on from": (("generation", TINY), 2, "got neither"),
     "a prompt and messages": (("generation", TINY, "--prompt", "Sam", "--message", "user=Sam"), 2, "got both"),
+    "two prompts to go on from": (("generation", TINY, "--prompt", "Sam", "--prompt", "Eric"), 2, "from, got 2"),
+    "a task and messages": (("influence", TINY, "--task", "ioi", "--message", "user=Sam"), 2, "--message and --task"),
+    "prompts of a conversation": (("influence", TINY, "-n", "2", "--message", "user=Sam"), 2, "--task only"),
+    "spans of no messages": (("influence", TINY, "--method", "alti", "--spans", "messages"), 2, "with --message, got"),
+    "answer of no message": (("influence", TINY, "--correct", "Sam"), 2, "add --message or leave it out."),
+    "template of no message": (("generation", TINY, "--prompt", "Sam", "--template", "t.jinja"), 2, "add --message"),
+    "template that is not there": (("generation", TINY, "--message", "user=a", "--template", "no.j2"), 3, "no.j2"),
+    "check of nothing": (("influence", TINY, "--validate-k", "2"), 2, "add --validate or leave it out."),
+    "check of no generation": (("generation", TINY, "--prompt", "Sam", "--validate-keep", "0"), 2, "add --validate"),
+    "check by halves": (("influence", TINY, "--validate", "--validate-by", "edge"), 2, "resample, mean, zero; got"),
+    "check without a token": (("influence", TINY, "--validate", "--validate-keep", "0"), 2, "scores tokens"),
+    "check of a sample": (("influence", TINY, "--method", "alti", "--validate", "--validate-sample", "9"), 2, "nodes"),
+    "check without a place": (("influence", TINY, "--method", "alti", "-n", "2", "--validate", "--validate-keep", "S9"),
+                              3, "'S9'"),
     "message without a role": (("generation", TINY, "--message", "Hello"), 2, "a name and a text"),
     "generation of nodes": (("generation", TINY, "--prompt", STORY, "--method", "logit_lens"), 2, "occlusion"),
     "against of shares": (("generation", TINY, "--prompt", STORY, "--method", "alti", "--against", "Sam"), 2, "it out"),
+    "against nothing": (("generation", TINY, "--prompt", STORY, "--against", "none"), 2, "logits, got none"),
     "against no word": (("generation", TINY, "--prompt", STORY, "--against", "Xyzzy"), 2, "'Xyzzy'"),
     "too much to generate": (("generation", TINY, "--prompt", STORY, "--max-new-tokens", "99"), 4, "64 tokens"),
     "slot": (("heads", TINY, "--slots", "q,o"), 2, "q, k, v"),

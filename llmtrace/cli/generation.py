@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmtrace.cli import checked
-from llmtrace.cli.checked import Validate
-from llmtrace.cli.groups import Common
+from llmtrace.cli.checked import CheckOptions
+from llmtrace.cli.groups import OneText
 from llmtrace.cli.options import UNITS, Source, choice, one_of
-from llmtrace.cli.prompts import Asked
 from llmtrace.cli.run import Run
-from llmtrace.cli.scoring import TOKEN_METHODS, SpanOptions, TokenOptions, flags, named
+from llmtrace.cli.scoring import TOKEN_METHODS, SpanOptions, TokenOptions, flags
 from llmtrace.cli.screen import decimals, number
 from llmtrace.errors import InputError
 
@@ -23,57 +21,10 @@ if TYPE_CHECKING:
     from llmtrace.influence import GenerationInfluence
     from llmtrace.models import TraceModel
     from llmtrace.plots import Section
-    from llmtrace.prompts import PromptSet, Spans
     from llmtrace.validation import CausalCheck
 
 RUNNER_UP, NOTHING = "runner-up", "none"
 TEXT_SHOWN = 300  # characters of what was generated
-
-
-@dataclass(frozen=True, kw_only=True)
-class OneText(Common):
-    """A text or a conversation to go on from."""
-
-    prompt: Annotated[
-        str | None, typer.Option("--prompt", metavar="TEXT", help="What the model goes on from, as it stands.")
-    ] = None
-    message: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--message",
-            metavar="ROLE=TEXT",
-            help="Instead, for chat models: user='Who wrote it?', put into the model's own template; may be given "
-            "several times (system, user, ...). Each message is a span.",
-        ),
-    ] = None
-
-    def __post_init__(self) -> None:
-        if (self.prompt is None) == (not self.message):
-            got = "neither" if self.prompt is None else "both"
-            raise InputError(
-                f"Expected --prompt TEXT or --message ROLE=TEXT, got {got}; give one, such as --prompt 'The sea is'."
-            )
-
-    def asked(self) -> Asked:
-        return Asked(texts=() if self.prompt is None else (self.prompt,), seed=self.seed)
-
-    def messages(self) -> list[tuple[str, str]]:
-        """Roles may come again, so every message is read alone."""
-        example = "user='Who wrote it?'"
-        return [pair for text in self.message or () for pair in named("--message", [text], example=example).items()]
-
-    def typed(self) -> dict[str, Any]:
-        return {"messages": self.messages()} if self.message else {"prompt": self.prompt}
-
-    def made(self, model: TraceModel, names: dict[str, str]) -> tuple[PromptSet, Spans | None]:
-        """The prompt, and its spans: named ones, beside the messages of a conversation."""
-        from llmtrace.prompts import Spans, chat, from_texts
-
-        if self.message:
-            talk = chat(model, self.messages(), named=names)
-            return talk.prompts, talk.spans
-        prompts = from_texts(model, self.prompt or "")
-        return prompts, Spans.of_text(model, prompts, names) if names else None
 
 
 def generation(
@@ -99,8 +50,8 @@ def generation(
     top: Annotated[
         int, typer.Option("--top", min=1, metavar="K", help="Sources of a token on the screen; --json has all of them.")
     ] = 3,
-    validate: Validate = False,
     *,
+    test: CheckOptions,
     how: TokenOptions,
     stretches: SpanOptions,
     common: OneText,
@@ -111,10 +62,10 @@ def generation(
     the tokens generated before it. Nothing is drawn at random: --seed changes nothing here.
     """
     choice("--method", method, TOKEN_METHODS)
+    test.require_of(method)
     options = {
         "method": method, "max_new_tokens": max_new_tokens, "against": against, "stop_at_eos": stop_at_eos,
-        **common.typed(), **({"span": names} if (names := stretches.named()) else {}), **how.typed(),
-        **({"validate": True} if validate else {}),
+        **({"prompt": common.prompt[0]} if common.prompt else {}), **stretches.typed(), **how.typed(), **test.typed(),
     }  # fmt: skip
     run = common.run("generation", model, options)
 
@@ -127,13 +78,18 @@ def generation(
             f"Expected --against with a method that explains an answer, got it with {method}, which says where a "
             "prediction comes from; leave it out."
         )
+    if against == NOTHING and "linear" in row.needs:
+        raise InputError(
+            f"Expected --against {RUNNER_UP} or a word with {method}, which explains what is linear in the logits, got "
+            f"{NOTHING} (log-probability); leave it out, or use --method input_x_gradient or occlusion."
+        )
     traced = run.load()
-    chosen, spans = common.made(traced, names)
+    chosen, spans = stretches.made(run, traced)
     found = room.generation(
         traced, chosen, max_new_tokens=max_new_tokens, method=method, spans=spans, stop_at_eos=stop_at_eos,
         against=None if against == NOTHING else against or RUNNER_UP, **how.given(),
     )  # fmt: skip
-    check = _check(found, traced, how, common.seed) if validate else None
+    check = _check(found, traced, how, test, common.seed) if test.validate else None
     rows = _rows(found)
     sizes = dict(zip(found.spans.names, found.spans.sizes[0].tolist(), strict=True))
 
@@ -145,7 +101,7 @@ def generation(
         screen.table(*_table(rows, sizes, top))
         if check is not None:
             checked.tell(screen, check, over="generated tokens")
-        return _next(run, common, how, stretches, method)
+        return _next(run, how, stretches, method)
 
     run.finish(
         rows, show=show, model=traced, prompts=chosen, metric=found.metric,
@@ -157,10 +113,13 @@ def generation(
     )  # fmt: skip
 
 
-def _check(found: GenerationInfluence, model: TraceModel, how: TokenOptions, seed: int) -> CausalCheck:
+def _check(
+    found: GenerationInfluence, model: TraceModel, how: TokenOptions, test: CheckOptions, seed: int
+) -> CausalCheck:
     from llmtrace.validation import validate
 
-    return validate(found, model, by=how.by or "auto", memory=how.memory or "auto", seed=seed)
+    asked = {"by": how.by or "auto", "memory": how.memory or "auto", "seed": seed, **test.given()}
+    return validate(found, model, **asked)
 
 
 def _rows(found: GenerationInfluence) -> list[GeneratedRow]:
@@ -212,13 +171,11 @@ def _unit(found: GenerationInfluence) -> str:
     return f"{found.metric} in {UNITS.get(found.metric, 'its own unit')}; positive speaks for the token"
 
 
-def _next(run: Run, common: OneText, how: TokenOptions, stretches: SpanOptions, method: str) -> list[Next]:
-    same = flags({"message": common.message, "max_new_tokens": run.options["max_new_tokens"]}) + stretches.flags()
+def _next(run: Run, how: TokenOptions, stretches: SpanOptions, method: str) -> list[Next]:
+    same = flags({"max_new_tokens": run.options["max_new_tokens"]}) + stretches.flags()
     if "validate" not in run.options:
         line = f" --method {method}{how.flags()}{same} --validate"
         return [(run.again("generation", line), "test it: what is lost without each token?")]
-    if common.message:
-        return [(run.again("generation", f" --method alti{same}"), "where the predictions come from, in shares")]
     return [(run.again("influence", " --method flow_routes --graph"), "the first token's whole way through the layers")]
 
 

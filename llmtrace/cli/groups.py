@@ -9,10 +9,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache, wraps
 from inspect import Parameter, Signature, get_annotations, signature
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from llmtrace.cli.options import (
     Corruption,
@@ -33,8 +36,10 @@ from llmtrace.cli.options import (
     Texts,
     Top,
 )
-from llmtrace.cli.prompts import Asked
+from llmtrace.cli.prompts import Asked, Talk, template_in
 from llmtrace.cli.run import Run
+from llmtrace.cli.scoring import named, refuse_without
+from llmtrace.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +58,9 @@ class Common:
 
     def run(self, command: str, source: str, options: dict[str, Any]) -> Run:
         """`options`: the command's own. Raises InputError for a folder that is taken and for prompts asked twice."""
-        return Run(command, source, self.json, self.out, self.overwrite, self.device, self.dtype, self.asked(), options)
+        asked = self.asked()
+        options = options | ({} if asked.talk is None else asked.talk.recorded())
+        return Run(command, source, self.json, self.out, self.overwrite, self.device, self.dtype, asked, options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +84,73 @@ class OnTexts(OnPairs):
 
     def asked(self) -> Asked:
         return Asked(self.task, self.n, self.corruption, self.prompts, tuple(self.prompt or ()), self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Talking:
+    """A conversation instead of a text."""
+
+    message: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--message",
+            metavar="ROLE=TEXT",
+            help="Instead, for chat models: user='Who wrote it?', put into the model's own template; may be given "
+            "several times (system, user, ...). Each message is a span.",
+        ),
+    ] = None
+    template: Annotated[
+        Path | None,
+        typer.Option(
+            "--template", metavar="FILE", help="Of --message: a chat template (Jinja) instead of the model's."
+        ),
+    ] = None
+
+    def talk(self, correct: str | None = None, wrong: str | None = None) -> Talk | None:
+        """None without a message. Roles may come again, so every message is read alone."""
+        given = {"template": self.template, "correct": correct, "wrong": wrong}
+        refuse_without("--message", bool(self.message), [name for name, value in given.items() if value is not None])
+        if not self.message:
+            return None
+        example = "user='Who wrote it?'"
+        pairs = [pair for text in self.message for pair in named("--message", [text], example=example).items()]
+        jinja = None if self.template is None else template_in(self.template)
+        return Talk(tuple(pairs), self.template, jinja, correct, wrong)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnTalks(Talking, OnTexts):
+    """Of commands that take conversations too."""
+
+    correct: Annotated[
+        str | None, typer.Option("--correct", metavar="WORD", help="Of --message: the right answer, for metrics.")
+    ] = None
+    wrong: Annotated[
+        str | None, typer.Option("--wrong", metavar="WORD", help="Of --message: a wrong one, for logit_diff.")
+    ] = None
+
+    def asked(self) -> Asked:
+        return replace(super().asked(), talk=self.talk(self.correct, self.wrong))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneText(Talking, Common):
+    """A text or a conversation to go on from."""
+
+    prompt: Annotated[
+        list[str] | None, typer.Option("--prompt", metavar="TEXT", help="What the model goes on from, as it stands.")
+    ] = None
+
+    def asked(self) -> Asked:
+        texts, talk = tuple(self.prompt or ()), self.talk()
+        if (not texts) == (talk is None):
+            got = "neither" if talk is None else "both"
+            raise InputError(
+                f"Expected --prompt TEXT or --message ROLE=TEXT, got {got}; give one, such as --prompt 'The sea is'."
+            )
+        if len(texts) > 1:
+            raise InputError(f"Expected one --prompt to go on from, got {len(texts)}; run the command for each.")
+        return Asked(texts=texts, seed=self.seed, talk=talk)
 
 
 @dataclass(frozen=True, kw_only=True)

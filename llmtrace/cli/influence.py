@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmtrace.cli import checked, flow
-from llmtrace.cli.checked import Validate
-from llmtrace.cli.groups import OnTexts
+from llmtrace.cli.checked import AnyCheckOptions
+from llmtrace.cli.groups import OnTalks
 from llmtrace.cli.options import METHODS, UNITS, Source, Top, one_of
 from llmtrace.cli.prompts import described
 from llmtrace.cli.run import Run
-from llmtrace.cli.scoring import ScoreOptions, SpanAndPlaceOptions, require_tokens
+from llmtrace.cli.scoring import MESSAGES, ScoreOptions, SpanAndPlaceOptions, require_tokens
 
 if TYPE_CHECKING:
     from llmtrace.cli.screen import Next, Screen
@@ -26,16 +26,16 @@ def influence(
     method: Annotated[
         str, typer.Option("--method", metavar=one_of(METHODS), help="How influence is scored.")
     ] = METHODS[0],
-    validate: Validate = False,
     graph: Annotated[
         bool,
         typer.Option("--graph", help=f"For flow_routes: the whole graph of the first prompt; --out has {flow.FILE}."),
     ] = False,
     top: Top = 10,
     *,
+    test: AnyCheckOptions,
     how: ScoreOptions,
     stretches: SpanAndPlaceOptions,
-    common: OnTexts,
+    common: OnTalks,
 ) -> None:
     """Score what pushes the answer, most methods from one pass.
 
@@ -43,9 +43,10 @@ def influence(
     and llmtrace ablate and paths, test it.
     """
     given = how.given()
-    flags = {name: True for name, asked in (("validate", validate), ("graph", graph)) if asked}
+    drawing = {"graph": True} if graph else {}
     heads = {} if how.heads is None else {"heads": how.heads}  # as typed: a file holds no nodes
-    run = common.run("influence", model, {"method": method, **given, **heads, **stretches.typed(), **flags})
+    options = {"method": method, **given, **heads, **stretches.typed(), **test.typed(), **drawing}
+    run = common.run("influence", model, options)
 
     from llmtrace import influence as room
     from llmtrace.cli.score_tables import gap_of, rows_of, sums_to, table_of
@@ -54,16 +55,17 @@ def influence(
     how.require_known(row)
     if stretches.typed():
         require_tokens("--span", method)
+        stretches.require_fit(run.asked)
+    test.require_of(method)
     if graph:
         flow.require_one_prediction(method, given)
     traced = run.load()
-    chosen = run.prompts(traced)
-    spans = stretches.of(traced, chosen)
+    chosen, spans = stretches.made(run, traced)
     by_token = row.function(traced, chosen, **given)
     scores = by_token if spans is None else by_token.by_span(spans)
     measured = getattr(scores, "metric", None)
     testing = {"metric": how.metric, "by": how.by, "memory": how.memory, "seed": common.seed, "spans": spans}
-    check = _check(method, scores, traced, chosen, testing) if validate else None
+    check = _check(method, scores, traced, chosen, testing | test.given()) if test.validate else None
     drawn = flow.graph_of(traced, chosen, given) if graph else None
     title = method.replace("_", " ")
 
@@ -104,12 +106,16 @@ def _next(run: Run, scores: Any, drawn: FlowGraph | None, asked: str) -> list[Ne
 
     if drawn is not None and run.out is None:
         return [(run.again("influence", f"{asked} --graph --out my-flow"), "the graph, drawn and kept")]
-    if run.asked.texts:  # without answers nothing can be scored or tested
+    if not run.asked.answered:  # nothing can be scored or tested
         return [(f"llmtrace influence {run.source}", "which nodes push the answer, on sentences that have one")]
     # What is tested is where the answer is predicted: other targets are not.
     untested = not {"validate", "targets"} & run.options.keys()
     if isinstance(scores, TokenInfluence | SpanInfluence) and untested:
         return [(run.again("influence", f"{asked} --validate"), "test the score: what is lost without each token?")]
+    if run.asked.talk is not None:  # which no command that tests nodes takes
+        if isinstance(scores, NodeScores) and untested:
+            return [(run.again("influence", f"{asked} --validate"), "test the score: what is lost without each node?")]
+        return [(run.again("influence", f" --method alti --spans {MESSAGES}"), "where the prediction comes from")]
     best = scores.top(40) if isinstance(scores, NodeScores) else []
     names = [node.label if isinstance(node, Head) else str(node) for node, _ in best if isinstance(node, Head | Mlp)][
         :4

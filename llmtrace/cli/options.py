@@ -39,6 +39,8 @@ KINDS = (
 )  # fmt: skip
 PATHS_FROM = ("mean", "zero", "corrupted")
 OCCLUDED_BY = ("mean", "zero", "corrupted", "pad", "attention")
+TOKENS_BY = (*OCCLUDED_BY, "edge")
+NODES_BY = ("resample", "mean", "zero")
 SPLITS = ("position", "head", "head and position", "layer", "query and key")
 RULES = ("standard", "relp", "gim")
 ABLATIONS = ("resample", "zero", "mean")

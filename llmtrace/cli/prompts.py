@@ -7,18 +7,60 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmtrace.errors import InputError, NotFoundError, did_you_mean
+from llmtrace.errors import FileFormatError, InputError, NotFoundError, did_you_mean
 
 if TYPE_CHECKING:
     from llmtrace.models import TraceModel
-    from llmtrace.prompts import PromptSet
+    from llmtrace.prompts import Chat, PromptSet
 
 KNOWN = "known"  # the pair of prompts under which a hand-built model's circuit is known edge by edge
 
 
 @dataclass(frozen=True)
+class Talk:
+    """A conversation. `jinja`: what is in the file `template`; None: the model's own template."""
+
+    messages: tuple[tuple[str, str], ...]
+    template: Path | None = None
+    jinja: str | None = None
+    correct: str | None = None
+    wrong: str | None = None
+
+    def make(self, model: TraceModel, named: dict[str, str] | None = None) -> Chat:
+        from llmtrace.prompts import chat
+
+        right, wrong = self.correct, self.wrong
+        return chat(model, self.messages, named=named, correct=right, wrong=wrong, template=self.jinja)
+
+    def recorded(self) -> dict[str, Any]:
+        """Among the options of a result."""
+        template = None if self.template is None else str(self.template)
+        said = {"messages": self.messages, "template": template, "correct": self.correct, "wrong": self.wrong}
+        return {name: value for name, value in said.items() if value is not None}
+
+    def flags(self) -> list[str]:
+        """As typed."""
+        said = self.recorded()
+        parts = [item for role, text in said.pop("messages") for item in ("--message", f"{role}={text}")]
+        return parts + [item for name, value in said.items() for item in (f"--{name}", value)]
+
+
+def template_in(file: Path) -> str:
+    """Refused before a model is loaded: an empty template would mean the model's own."""
+    if not file.is_file():
+        raise NotFoundError(f"Expected a file with a chat template, got {str(file)!r}, which is none; check the path.")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise FileFormatError(f"Expected a chat template (Jinja) in {file.name!r}, got no text; check it.") from error
+    if not text.strip():
+        raise InputError(f"Expected a chat template (Jinja) in {file.name!r}, got nothing; leave --template out.")
+    return text
+
+
+@dataclass(frozen=True)
 class Asked:
-    """One of: texts as they stand, a file of pairs, or a task (default: ioi) with n, corruption and seed."""
+    """One of: texts as they stand, a conversation, a file of pairs, or a task (default: ioi) with n and corruption."""
 
     task: str | None = None
     n: int | None = None
@@ -26,14 +68,13 @@ class Asked:
     file: Path | None = None
     texts: tuple[str, ...] = ()
     seed: int = 0
+    talk: Talk | None = None
 
     def __post_init__(self) -> None:
-        given = {"--prompt": bool(self.texts), "--prompts": self.file is not None, "--task": self.task is not None}
-        both = [option for option, here in given.items() if here]
+        given = {"--prompt": self.texts, "--message": self.talk, "--prompts": self.file, "--task": self.task}
+        both = [option for option, value in given.items() if value is not None and value != ()]
         if len(both) > 1:
-            raise InputError(
-                f"Expected one of --prompt, --prompts and --task, got {' and '.join(both)}; leave one out."
-            )
+            raise InputError(f"Expected one kind of prompts, got {' and '.join(both)}; leave one out.")
         made = {"-n": self.n, "--corruption": self.corruption}
         for option, value in made.items():
             if value is not None and both and both != ["--task"]:
@@ -41,12 +82,19 @@ class Asked:
         if self.corruption is not None and (self.task or "ioi") != "ioi":
             raise InputError(f"Expected --corruption with --task ioi only, got it with {self.task}; leave it out.")
 
+    @property
+    def answered(self) -> bool:
+        """Whether prompts have answers, so that something can be scored and tested."""
+        return not self.texts and (self.talk is None or self.talk.correct is not None)
+
     def make(self, model: TraceModel, source: str) -> PromptSet:
         """Raises what the makers raise, NotFoundError for an unknown task."""
         from llmtrace.prompts import MAKERS, from_jsonl, from_pairs, from_texts
 
         if self.texts:
             return from_texts(model, self.texts)
+        if self.talk is not None:
+            return self.talk.make(model).prompts
         if self.file is not None:
             return from_jsonl(model, self.file)
         pair = _known_pair(source)
@@ -71,6 +119,7 @@ class Asked:
     def flags(self, *, seed: int | None = None) -> str:
         """As typed, with a leading space; nothing for defaults."""
         parts: list[Any] = [item for text in self.texts for item in ("--prompt", text)]
+        parts += [] if self.talk is None else self.talk.flags()
         named = {"--prompts": self.file, "--task": self.task, "-n": self.n, "--corruption": self.corruption}
         parts += [item for option, value in named.items() if value is not None for item in (option, value)]
         seed = self.seed if seed is None else seed

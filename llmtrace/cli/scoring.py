@@ -14,11 +14,14 @@ from llmtrace.cli.options import METHODS, OCCLUDED_BY, PATHS_FROM, MetricName, n
 from llmtrace.errors import InputError
 
 if TYPE_CHECKING:
+    from llmtrace.cli.prompts import Asked
+    from llmtrace.cli.run import Run
     from llmtrace.methods import Method
     from llmtrace.models import TraceModel
     from llmtrace.prompts import PromptSet, Spans
 
 TOKEN_METHODS = METHODS[4:]  # those that score tokens; tests/test_cli.py compares them with the table
+MESSAGES = "messages"  # of --spans
 READ = {"layers": numbers, "heads": nodes, "targets": places}
 
 
@@ -124,6 +127,20 @@ class SpanOptions:
     def named(self) -> dict[str, str]:
         return named("--span", self.span, example="document='la mer'")
 
+    def typed(self) -> dict[str, Any]:
+        return {"span": names} if (names := self.named()) else {}
+
+    def made(self, run: Run, model: TraceModel) -> tuple[PromptSet, Spans | None]:
+        """The prompts, and their spans: named ones, beside the messages of a conversation. None: there are none."""
+        from llmtrace.prompts import Spans
+
+        names = self.named()
+        if run.asked.talk is not None:
+            talk = run.asked.talk.make(model, names)
+            return talk.prompts, talk.spans
+        prompts = run.prompts(model)
+        return prompts, Spans.of_text(model, prompts, names) if names else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class SpanAndPlaceOptions(SpanOptions):
@@ -131,7 +148,11 @@ class SpanAndPlaceOptions(SpanOptions):
 
     spans: Annotated[
         str | None,
-        typer.Option("--spans", metavar="PLACES", help="Instead: spans begin at these positions, such as S1,S2,END."),
+        typer.Option(
+            "--spans",
+            metavar=f"PLACES|{MESSAGES}",
+            help="Instead: spans begin at these positions, such as S1,S2,END; or are the messages of a conversation.",
+        ),
     ] = None
 
     def __post_init__(self) -> None:
@@ -142,17 +163,22 @@ class SpanAndPlaceOptions(SpanOptions):
         return flags({"span": self.span, "spans": self.spans})
 
     def typed(self) -> dict[str, Any]:
-        said = {"span": self.named(), "spans": places("--spans", self.spans)}
-        return {name: value for name, value in said.items() if value}
+        begins = places("--spans", self.spans)
+        return super().typed() | ({} if begins is None else {"spans": begins})
 
-    def of(self, model: TraceModel, prompts: PromptSet) -> Spans | None:
-        """The spans of these prompts; None where none were asked for."""
+    def made(self, run: Run, model: TraceModel) -> tuple[PromptSet, Spans | None]:
+        """None where none were asked for: a conversation is scored by token too."""
         from llmtrace.prompts import Spans
 
-        if self.span:
-            return Spans.of_text(model, prompts, self.named())
-        begins = places("--spans", self.spans)
-        return None if begins is None else Spans.between(prompts, begins)
+        prompts, spans = super().made(run, model)
+        if self.spans is None or self.spans == MESSAGES:
+            return prompts, spans if self.typed() else None
+        return prompts, Spans.between(prompts, places("--spans", self.spans) or ())
+
+    def require_fit(self, asked: Asked) -> None:
+        """Refused before a model is loaded."""
+        if self.spans == MESSAGES and asked.talk is None:
+            raise InputError(f"Expected --spans {MESSAGES} with --message, got it without one; name positions instead.")
 
 
 def named(option: str, given: Sequence[str] | None, *, example: str) -> dict[str, str]:
@@ -176,6 +202,12 @@ def refuse_strangers(method: str, takes: Sequence[str], given: Sequence[str], kn
             raise InputError(
                 f"{method} takes {options or 'no option of other methods'}, got {_flag(name)}; leave it out."
             )
+
+
+def refuse_without(option: str, there: bool, given: Sequence[str]) -> None:
+    """Options of another option, which is not there."""
+    if given and not there:
+        raise InputError(f"Expected {_flag(given[0])} with {option} only, got it alone; add {option} or leave it out.")
 
 
 def require_tokens(option: str, method: str) -> None:
