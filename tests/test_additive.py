@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import ALL, prompts
+from tiny import over, prompts
 
 from llmtrace.circuits import Graph
 from llmtrace.errors import InputError, UnsupportedError
@@ -29,7 +29,7 @@ def random_bridge(family: str, **options: object):
     return load(hf, dtype="float64", backend="bridge")
 
 
-@pytest.mark.parametrize("tiny", ALL, ids=str)
+@over()
 def test_every_model_of_the_laws_is_what_our_view_says(tiny):
     require_readout(tiny.model)
     require_additive(tiny.model, "This test")

@@ -89,8 +89,10 @@ def render(
             [dict(message) for message in messages], chat_template=chosen, tokenize=False,
             add_generation_prompt=answer_next,
         )  # fmt: skip
-    except Exception as error:  # whatever a Jinja template raises about roles and their order
-        raise InputError(f"Expected messages that the chat template takes, got {error}; change their roles.") from error
+    except Exception as error:  # whatever Jinja raises: about roles and their order, or about the template itself
+        raise InputError(
+            f"Expected messages and a chat template that go together, got {error}; change the roles or the template."
+        ) from error
     return str(text)
 
 
