@@ -38,9 +38,10 @@ def seeded() -> None:
 @pytest.fixture
 def as_users_run() -> Iterator[None]:
     """Without the annotations' checks, which would refuse first and which only tests have."""
+    before = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 @pytest.fixture(scope="session")

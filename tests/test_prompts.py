@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import jaxtyping
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -42,14 +40,6 @@ OTHER = "When Mary and John went to the store, Mary gave a drink to"
 PAIR = (SENTENCE, OTHER, " Mary", " John")
 WORDS = """When Then After While and went to the left were at , . gave handed a drink key store park war siege
 lasted from year Mary John Tom Anna Bob Paul"""
-
-
-@pytest.fixture
-def as_users_run() -> Iterator[None]:
-    """Without the annotations' checks, which would refuse first and which only tests have."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def as_model(tokenizer: Any, n_ctx: int = 64, **cfg: Any) -> Any:

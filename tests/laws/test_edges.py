@@ -30,6 +30,8 @@ from llmtrace.interventions import Mean
 from llmtrace.nodes import Edge, Embed, Head, KvHead, Logits, Mlp, Port, parse_edge, parse_port
 
 ABLATIONS = ("resample", "zero", "mean")
+# Whole graphs, port by port: annotations, two thirds of the time, are checked where test_paths goes the same ways.
+pytestmark = pytest.mark.usefixtures("as_users_run")
 EVERY = [*ALL, *WIDE, *POST_NORM, *REST[-1:]]  # graphs stand on each kind of attention, and on post-norm models too
 
 

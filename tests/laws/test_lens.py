@@ -131,7 +131,7 @@ def test_the_metric_is_read_where_it_stands() -> None:
 
 BAD: dict[str, tuple[Any, str]] = {
     "a position": (lambda m: influence.token_lens(m, prompts(), positions="S9"), "'S9'"),
-    "no position": (lambda m: influence.token_lens(m, prompts(), positions=[]), "at least one position"),
+    "no position": (lambda m: influence.token_lens(m, prompts(), positions=[]), "a list of positions"),
     "a word alone": (lambda m: influence.token_lens(m, prompts(), tokens="Mary"), "a list of words"),
     "a token too far": (lambda m: influence.token_lens(m, prompts(), tokens=[[VOCAB]] * 5), "from 0 to 39"),
     "tokens of one prompt": (lambda m: influence.token_lens(m, prompts(), tokens=[[1]]), "each of 5 prompts"),

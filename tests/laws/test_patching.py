@@ -28,6 +28,8 @@ from llmtrace import interventions, models, signals
 from llmtrace.metrics import logit_diff
 from llmtrace.nodes import Head, Mlp
 
+# Slow twins at every site: annotations, two thirds of the time, are checked where test_activation_patching sweeps.
+pytestmark = pytest.mark.usefixtures("as_users_run")
 MODES = ("zero", "mean", "resample")
 
 

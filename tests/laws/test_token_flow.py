@@ -306,9 +306,9 @@ def test_what_a_flow_cannot_be_asked() -> None:
         influence.flow_routes(model, prompts(), threshold=1.0)
     with pytest.raises(InputError, match="Expected one prompt, got 5"):
         influence.flow_graph(model, prompts())
-    with pytest.raises(InputError, match="put it in a list"):
+    with pytest.raises(InputError, match="Expected a list of targets, got 'END'"):
         influence.flow_routes(model, prompts(), targets="END")
-    with pytest.raises(InputError, match="at least one target"):
+    with pytest.raises(InputError, match="a list of targets"):
         influence.flow_routes(model, prompts(), targets=[])
 
 
