@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import jaxtyping
 import numpy as np
@@ -33,6 +34,27 @@ def seeded() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def models_are_checked_once() -> Iterator[None]:
+    """`model: TraceModel` is checked at every call, and a bridge computes its hooks anew for every `hasattr`: a third
+    of the laws' time. What was a TraceModel stays one."""
+    from llmtrace.models import TraceModel
+
+    meta = type(TraceModel)
+    check, known = meta.__instancecheck__, WeakSet[Any]()
+
+    def remembered(cls: type, instance: Any) -> bool:
+        if cls is not TraceModel:
+            return check(cls, instance)
+        if instance not in known and check(cls, instance):
+            known.add(instance)
+        return instance in known
+
+    meta.__instancecheck__ = remembered  # type: ignore[method-assign]
+    yield
+    meta.__instancecheck__ = check  # type: ignore[method-assign]
 
 
 @pytest.fixture
