@@ -401,6 +401,26 @@ METRICS = {
         lambda w, p: lt.validate(w.scores, w.model, lt.ioi(w.model, 4, seed=1)), MismatchError,
         "Expected scores of these 4 prompts, got scores of others",
     ),
+    "edge scores by node of as many other prompts": Bad(
+        lambda w, p: lt.validate(eap(w.model, w.prompts).by_node(), w.model, lt.ioi(w.model, 4, seed=1)),
+        MismatchError, "Expected scores of these 4 prompts, got scores of others",
+    ),
+    "scores of spans of as many other prompts": Bad(
+        lambda w, p: lt.validate(
+            replace(
+                lt.rollout(w.model, w.prompts).by_span(lt.Spans.between(w.prompts, ["S1"])),
+                fingerprints=w.prompts.fingerprints.flip(0),
+            ),
+            w.model, w.prompts, spans=lt.Spans.between(w.prompts, ["S1"]),
+        ),
+        MismatchError, "Expected scores of these 4 prompts, got scores of others",
+    ),
+    "scores cut by hand": Bad(
+        lambda w, p: lt.validate(
+            replace(w.scores, values=w.scores.values[:, :2], total=None), w.model, w.prompts[:2]
+        ),
+        MismatchError, "Expected scores of these 2 prompts, got scores of 4; slice and order both alike.",
+    ),
     "kl of other prompts": Bad(
         lambda w, p: kl([1, 2], torch.zeros(3, 5)), MismatchError,
         "Expected kl to hold 2 prompts throughout, got a tensor of 3",

@@ -10,7 +10,7 @@ from test_token_spans import tokenizer
 from tiny import ALL, POST_NORM, REST, WIDE, Tiny, close, has_mlp, one_of_each, over, over_hooked, prompts
 
 from llmtrace import influence, metrics, models
-from llmtrace.errors import InputError, LimitError, NotFoundError, UnsupportedError
+from llmtrace.errors import InputError, LimitError, MismatchError, NotFoundError, UnsupportedError
 from llmtrace.influence import GenerationInfluence, generation
 from llmtrace.models import greedy
 from llmtrace.prompts import Spans, chat, ioi
@@ -195,6 +195,7 @@ def test_what_is_no_span_and_no_word_is_a_sentence() -> None:
             call()
     with pytest.raises(InputError, match=r"Expected by to be one of mean, .* got 3"):
         influence.occlusion(tiny.model, prompts(), by=3)  # type: ignore[arg-type]
+    assert validate(scores, tiny.model, prompts(), keep=[]).options["keep"] == []
     for keep in ("END", 0):
         with pytest.raises(InputError, match="Expected a list of positions to keep, got"):
             validate(scores, tiny.model, prompts(), keep=keep)  # type: ignore[arg-type]
@@ -205,6 +206,14 @@ def test_what_is_no_span_and_no_word_is_a_sentence() -> None:
         influence.decompx(tiny.model, prompts(), metric=[])  # type: ignore[arg-type]
     with pytest.raises(InputError, match="Expected a threshold from 0 to below 1, got 'a'"):
         influence.flow_routes(tiny.model, prompts(), threshold="a")  # type: ignore[arg-type]
+
+
+def test_spans_of_another_generation_are_refused() -> None:
+    tiny: Any = LLAMA_HOOKED
+    one, other = (generation(tiny.model, prompts()[i], max_new_tokens=2, stop_at_eos=False) for i in (0, 1))
+    assert one.by_span(one.spans).values.shape == one.by_span().values.shape
+    with pytest.raises(MismatchError, match="got spans of others"):
+        one.by_span(other.spans)
 
 
 def test_half_precision_has_norms_too() -> None:

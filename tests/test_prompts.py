@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -358,6 +359,12 @@ def test_tokens_of_another_vocabulary_are_refused_though_they_fit(tiny, gpt2_lik
         with pytest.raises(MismatchError, match=r"token \d+ is '\S+' there and '\S+' here; make the prompts with"):
             as_prompts(gpt2_like, prompts)
         assert as_prompts(tiny, prompts) is prompts
+    some = ioi(tiny, 2)
+    only_first = next(t for t in some.clean[0].tolist() if t not in some[1].clean and t not in some[1].corrupted)
+    renamed = replace(some, vocabulary=some.vocabulary | {only_first: "Z"})
+    assert len(as_prompts(tiny, renamed[1])) == 1  # whose tokens both know
+    with pytest.raises(MismatchError, match="is 'Z' there"):
+        as_prompts(tiny, renamed[0])
 
 
 def test_metrics_read_the_answers_at_the_end(tiny):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmtrace.circuits.graph import Graph
@@ -29,6 +29,7 @@ class EdgeScores:
     passes: str
     options: Mapping[str, Any] = field(default_factory=dict)
     seconds: float | None = None  # that it took, where it was measured
+    fingerprints: Int[Tensor, " batch"] | None = None  # of the prompts; None: nobody knows
 
     @property
     def values(self) -> Float[Tensor, "node port"]:
@@ -47,7 +48,7 @@ class EdgeScores:
         """The edges out of each node added up: for EAP the attribution patching of the node (law 29)."""
         return NodeScores(
             nodes=self.graph.nodes, values=self.per_prompt.sum(2).T, total=None, method=f"{self.method} by node",
-            metric=self.metric, provenance=self.provenance, options=self.options,
+            metric=self.metric, provenance=self.provenance, options=self.options, fingerprints=self.fingerprints,
         )  # fmt: skip
 
     def of(self, edge: Edge) -> Float[Tensor, " batch"]:

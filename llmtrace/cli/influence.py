@@ -115,7 +115,8 @@ def _next(run: Run, scores: Any, drawn: FlowGraph | None, asked: str) -> list[Ne
     if run.asked.talk is not None:  # which no command that tests nodes takes
         if isinstance(scores, NodeScores) and untested:
             return [(run.again("influence", f"{asked} --validate"), "test the score: what is lost without each node?")]
-        return [(run.again("influence", f" --method alti --spans {MESSAGES}"), "where the prediction comes from")]
+        other = "occlusion" if run.options["method"] == "alti" else "alti"
+        return [(run.again("influence", f" --method {other} --spans {MESSAGES}"), "another look at the same messages")]
     best = scores.top(40) if isinstance(scores, NodeScores) else []
     names = [node.label if isinstance(node, Head) else str(node) for node, _ in best if isinstance(node, Head | Mlp)][
         :4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -173,7 +174,7 @@ def numbers(option: str, text: str | None) -> list[int] | None:
 def places(option: str, text: str | None) -> list[str | int] | None:
     """`END,S2,-1` is ["END", "S2", -1]."""
     parts = words(option, text, example="END,S2,-1")
-    return None if parts is None else [int(part) if part.lstrip("-").isdigit() else part for part in parts]
+    return None if parts is None else [int(part) if re.fullmatch(r"-?[0-9]+", part) else part for part in parts]
 
 
 def attention(option: str, text: str) -> tuple[list[str | int], list[str | int]]:

@@ -93,8 +93,6 @@ class Asked:
 
         if self.texts:
             return from_texts(model, self.texts)
-        if self.talk is not None:
-            return self.talk.make(model).prompts
         if self.file is not None:
             return from_jsonl(model, self.file)
         pair = _known_pair(source)

@@ -49,7 +49,7 @@ def _stages(scores: LensScores) -> tuple[str, Table]:
     seen = zip(scores.stages, means, scores.top_tokens, sure, strict=True)
     rows = [[stage, mean, repr(tokens[0]), decimals(p)] for stage, mean, tokens, p in seen]
     says = "What the model would say if it stopped there: mean metric over prompts, first choice on the first prompt."
-    return says, (["stage", scores.metric, "top token", "probability"], rows)
+    return says, (["stage", scores.metric, "top token", "its probability"], rows)
 
 
 def _sources(scores: SourceScores, top: int) -> tuple[str, Table]:

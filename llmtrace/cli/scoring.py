@@ -171,13 +171,13 @@ class SpanAndPlaceOptions(SpanOptions):
         from llmtrace.prompts import Spans
 
         prompts, spans = super().made(run, model)
-        if self.spans is None or self.spans == MESSAGES:
+        if self.spans is None or self.spans.strip() == MESSAGES:
             return prompts, spans if self.typed() else None
         return prompts, Spans.between(prompts, places("--spans", self.spans) or ())
 
     def require_fit(self, asked: Asked) -> None:
         """Refused before a model is loaded."""
-        if self.spans == MESSAGES and asked.talk is None:
+        if (self.spans or "").strip() == MESSAGES and asked.talk is None:
             raise InputError(f"Expected --spans {MESSAGES} with --message, got it without one; name positions instead.")
 
 

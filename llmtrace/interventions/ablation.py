@@ -35,7 +35,7 @@ from llmtrace.metrics import MetricLike
 from llmtrace.models import Architecture, TraceModel, describe, require_additive
 from llmtrace.models.budget import Memory
 from llmtrace.nodes import Edge, Node, Position, Site, parse_edge
-from llmtrace.prompts import PromptSet, metric_of
+from llmtrace.prompts import PromptSet, as_prompts, metric_of
 
 Mode = Literal["zero", "mean", "resample", "value"]
 MODES = ("zero", "mean", "resample", "value")
@@ -103,7 +103,9 @@ def plan_ablate(
     if any(isinstance(place, Edge) for place in places):
         require_additive(model, "Ablating edges")
     bound = metric_of(model, prompts, metric)
-    if not isinstance(reference, PromptSet):
+    if isinstance(reference, PromptSet):
+        as_prompts(model, reference)
+    else:
         prompts.side(reference)
     if mode == "resample" or (mode == "mean" and reference == "corrupted"):
         prompts.require_corruption(f"{mode.capitalize()} ablation")

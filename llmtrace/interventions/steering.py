@@ -32,7 +32,7 @@ from llmtrace.models import Architecture, TraceModel, describe, final_residual, 
 from llmtrace.models.budget import Memory
 from llmtrace.nodes import Position, Site
 from llmtrace.progress import track
-from llmtrace.prompts import PromptSet, metric_of
+from llmtrace.prompts import PromptSet, as_prompts, metric_of
 from llmtrace.prompts.tokens import TokenReader
 
 
@@ -87,6 +87,7 @@ def steering_vector(
     model: TraceModel, prompts: PromptSet, *, at: Written, position: Position = "END"
 ) -> Float[Tensor, " d"]:
     """Mean of the activation on the clean prompts less its mean on the corrupted ones, at one position. Cost: 2 F."""
+    prompts = as_prompts(model, prompts)
     prompts.require_corruption("A steering vector")
     arch = describe(model)
     site, where = site_of(read_place(at, arch), arch), mask_of(prompts, (position,))

@@ -136,7 +136,7 @@ def _spans(
             content, role = message["content"].strip(), message["role"]
             at = text.find(content, after)
             if at < 0:
-                raise InputError(f"Expected the template to write {content[:40]!r} as it is; pass template=.")
+                raise InputError(f"Expected the template to write {content[:40]!r} as it is; take another template.")
             spoken[role] = spoken.get(role, 0) + 1
             found.append((f"{role} {spoken[role]}" if role in repeated else role, (at, at + len(content))))
             after = at + len(content)

@@ -1,4 +1,4 @@
-"""Which prompts something was made of: a number per prompt, carried by metrics, spans and scores of tokens.
+"""Which prompts something was made of: a number per prompt, carried by metrics, spans and scores.
 
 Another set of the same shape would fit just as well, and its numbers would be nonsense without a sign of it.
 """
@@ -18,8 +18,14 @@ def fingerprints(tokens: Tokens, lengths: Positions) -> Positions:
 
 
 def require_same(what: str, given: Positions | None, prompts: Positions | None) -> None:
-    """Refuse what was made of as many other prompts. None: made by hand, nobody knows of which."""
-    if given is not None and prompts is not None and bool((others := given != prompts).any()):
+    """Refuse what was made of other prompts. None: made by hand, nobody knows of which."""
+    if given is None or prompts is None:
+        return
+    if len(given) != len(prompts):
+        raise MismatchError(
+            f"Expected {what} of these {len(prompts)} prompts, got {what} of {len(given)}; slice and order both alike."
+        )
+    if bool((others := given != prompts).any()):
         raise MismatchError(
             f"Expected {what} of these {len(prompts)} prompts, got {what} of others (the first that differs is prompt "
             f"{int(others.nonzero()[0])}); make {what} of these, and slice and order both alike."

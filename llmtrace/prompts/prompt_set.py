@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -118,7 +118,7 @@ class PromptSet:
 
     @cached_property
     def fingerprints(self) -> Positions:
-        """A number that stands for each clean prompt; metrics, spans and scores of tokens carry those of theirs."""
+        """A number that stands for each clean prompt; metrics, spans and scores carry those of theirs."""
         return fingerprints(self.clean, self.lengths)
 
     @property
@@ -154,11 +154,12 @@ class PromptSet:
             )
         return at
 
-    def places(self, asked: Sequence[str | int], what: str = "positions") -> Int[Tensor, "batch place"]:
+    def places(self, asked: Iterable[str | int], what: str = "positions") -> Int[Tensor, "batch place"]:
         """`position` of each of a list; `what` they are, for the sentence that refuses none or one without its list."""
-        if isinstance(asked, str) or not isinstance(asked, Sequence) or not asked:
+        listed = [] if isinstance(asked, str) or not isinstance(asked, Iterable) else list(asked)
+        if not listed:
             raise InputError(f"Expected a list of {what}, got {asked!r}; write a list, such as ['END'] or [1, -1].")
-        return torch.stack([self.position(place) for place in asked], 1)
+        return torch.stack([self.position(place) for place in listed], 1)
 
     def batches(self, size: int | None) -> list[slice]:
         """Slices of at most `size` prompts (None: all at once), for methods that take a `batch_size`."""
@@ -172,8 +173,8 @@ class PromptSet:
         """A metric of these prompts' answers, read at END.
 
         `metric`: a name of `METRICS` (None: this set's own, `default_metric`), a function of logits
-        [*lead batch d_vocab], or a `Metric`, which is returned as it is. `reference`: logits of the reference run
-        ([batch pos d_vocab] or [batch d_vocab]), for "kl".
+        [*lead batch d_vocab], or a `Metric`, which is returned as it is (MismatchError for one of other prompts).
+        `reference`: logits of the reference run ([batch pos d_vocab] or [batch d_vocab]), for "kl".
         """
         if isinstance(metric, Metric):
             if len(metric) != len(self):

@@ -60,11 +60,16 @@ class Spans:
 
     @classmethod
     def of_positions(cls, prompts: PromptSet, spans: Mapping[str, Sequence[str | int]]) -> Spans:
-        """Spans as lists of positions: names of the prompt set, or indices (BOS counted, negative from the end)."""
+        """Spans as lists of positions: names of the prompt set, or indices (BOS counted, negative from the end). An
+        empty list is a span that no prompt has."""
+        if not isinstance(spans, Mapping):
+            raise InputError(f"Expected spans by name, got {spans!r}; write {{'subject': [3, 4]}}.")
         found = _Marks(prompts)
         for name, places in spans.items():
-            for row, at in enumerate(prompts.places(places, f"positions of span {name!r}").tolist()):
-                found.mark(name, row, at)
+            none = isinstance(places, Sequence) and not isinstance(places, str) and not places
+            at = [[]] * len(prompts) if none else prompts.places(places, f"positions of span {name!r}").tolist()
+            for row, positions in enumerate(at):
+                found.mark(name, row, positions)
         return found.spans()
 
     @classmethod

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import torch
+
 from llmtrace.errors import InputError, LimitError, MismatchError
 from llmtrace.prompts.assemble import NO_CORRUPTION, Pair, assemble
 from llmtrace.prompts.prompt_set import PromptSet
@@ -51,10 +53,12 @@ def _refuse_other_vocabulary(model: ModelOrTokenizer, prompts: PromptSet) -> Non
     """Tokens of another tokenizer that happen to fit are other words: every number would be of a text nobody wrote."""
     if not prompts.vocabulary or getattr(model, "tokenizer", None) is None:
         return
-    ours = TokenReader.of(model).names(list(prompts.vocabulary))
-    for token, name in prompts.vocabulary.items():
-        if ours[token] != name:
+    used = {*torch.cat([prompts.clean, prompts.corrupted]).flatten().tolist()}
+    used.update(token for answers in (*prompts.correct, *prompts.wrong) for token in answers)
+    ours = TokenReader.of(model).names(sorted(used & prompts.vocabulary.keys()))
+    for token, here in ours.items():
+        if here != (name := prompts.vocabulary[token]):
             raise MismatchError(
                 f"Expected prompts in this model's vocabulary, got another: token {token} is {name!r} there and "
-                f"{ours[token]!r} here; make the prompts with this model."
+                f"{here!r} here; make the prompts with this model."
             )

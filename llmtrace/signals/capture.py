@@ -109,7 +109,7 @@ def _kept_positions(
         if bool((positions < 0).any() | (positions.cpu() >= prompts.lengths[:, None]).any()):
             raise InputError("Expected positions inside every prompt, got some in its padding; count from BOS.")
         return positions, tuple(f"#{i}" for i in range(positions.shape[1]))
-    asked = [positions] if isinstance(positions, str | int) else positions
+    asked = [positions] if isinstance(positions, str | int) else [*positions]
     return prompts.places(asked), tuple(str(p) for p in asked)
 
 

@@ -11,6 +11,7 @@ from llmtrace.influence import NodeScores, SpanInfluence, TokenInfluence
 from llmtrace.metrics import Metric
 from llmtrace.models import TraceModel, provenance, token_labels
 from llmtrace.prompts import PromptSet, Spans
+from llmtrace.prompts.fingerprints import require_same
 
 
 def name_of(scores: TokenInfluence | SpanInfluence | NodeScores) -> str:
@@ -31,6 +32,7 @@ def token_row(
 ) -> Float[Tensor, "batch source"]:
     """What the metric's position takes from each token."""
     require_fit(scores, model)
+    require_same("scores", scores.fingerprints, prompts.fingerprints)
     if scores.labels != token_labels(model, prompts.clean):
         raise MismatchError(
             f"Expected scores of the {len(prompts)} prompts that are checked, got scores of others; score these."
@@ -54,6 +56,7 @@ def span_row(
 ) -> Float[Tensor, "batch span"]:
     """What the metric's position takes from each span."""
     require_fit(scores, model)
+    require_same("scores", scores.fingerprints, prompts.fingerprints)
     spans.require_of(prompts)
     if scores.names != spans.names or not torch.equal(scores.sizes.cpu(), spans.sizes):
         raise MismatchError("Expected the spans that were scored, got others; pass the spans that by_span was given.")

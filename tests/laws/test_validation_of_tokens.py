@@ -323,7 +323,7 @@ def refusals() -> Iterable[tuple[Any, tuple[Any, ...], dict[str, Any], type[Exce
     tokens, nodes = influence.rollout(model, p), influence.direct_logit_attribution(model, p)
     direct, spans = influence.token_attribution(model, p), Spans.between(p, ("MID", "END"))
     other = changed(p, clean=p.clean.roll(1, 0))
-    yield (tokens, (model, other), {}, MismatchError, "the 5 prompts that are checked")
+    yield (tokens, (model, other), {}, MismatchError, "scores of these 5 prompts, got scores of others")
     yield (tokens, (FEW[1].model, p), {}, MismatchError, "scores of this model")
     yield (direct, (model, p), {"metric": "probability"}, MismatchError, "scores of probability, got")
     yield (tokens, (model, p), {"metric": "kl"}, InputError, "the distance kl")

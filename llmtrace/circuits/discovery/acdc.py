@@ -86,7 +86,7 @@ def acdc(
         graph=graph, per_prompt=walk.scores, method="acdc", metric=metric.name, provenance=provenance(model).as_dict(),
         passes=f"{walk.tried:,} of {graph.n_edges:,} edges tried",
         options={"tau": tau, "ablation": ablation_name(ablation), "seed": prompts.seed},
-        seconds=perf_counter() - started,
+        seconds=perf_counter() - started, fingerprints=prompts.fingerprints,
     )  # fmt: skip
 
 

@@ -56,7 +56,7 @@ def scored(
     return EdgeScores(
         graph=graph, per_prompt=torch.cat(parts), method=method, metric=bound.name,
         provenance=provenance(model).as_dict(), passes=passes, options={"seed": prompts.seed, **options},
-        seconds=perf_counter() - started,
+        seconds=perf_counter() - started, fingerprints=prompts.fingerprints,
     )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ from llmtrace.interventions import Checkpoint
 from llmtrace.metrics import Metric, MetricLike, kl
 from llmtrace.models import TraceModel, embedding, final_residual, provenance, unembed
 from llmtrace.progress import track
-from llmtrace.prompts import PromptSet, metric_of
+from llmtrace.prompts import PromptSet, as_prompts, metric_of
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1  # of the hard concrete distribution
 START = 2.0  # gates begin open: P(open) = .97
@@ -92,7 +92,7 @@ def edge_pruning(
         metric=reference.name, provenance=provenance(model).as_dict(), passes=f"{steps} forward, {steps} backward",
         options={"n_edges": n_edges, "steps": steps, "learning_rate": learning_rate, "batch_size": batch_size,
                  "ablation": ablation_name(ablation), "seed": seed},
-        seconds=perf_counter() - started,
+        seconds=perf_counter() - started, fingerprints=prompts.fingerprints,
     )  # fmt: skip
 
 
@@ -100,6 +100,7 @@ def edge_pruning(
 def _reference(model: TraceModel, prompts: PromptSet, metric: MetricLike | None) -> Metric:
     """The distance to the model's own run: KL, or the squared change of a metric."""
     if metric is None:
+        prompts = as_prompts(model, prompts)
         end = prompts.positions["END"]
         final = final_residual(model, prompts.clean)
         return kl(end, unembed(model, final[torch.arange(len(end)), end.to(final.device)]))

@@ -50,5 +50,5 @@ def exact_edges(
     return EdgeScores(
         graph=graph, per_prompt=scores, method="exact", metric=metric.name, provenance=provenance(model).as_dict(),
         passes=f"{graph.n_edges + 2} forward", options={"ablation": ablation_name(ablation), "seed": prompts.seed},
-        seconds=perf_counter() - started,
+        seconds=perf_counter() - started, fingerprints=prompts.fingerprints,
     )  # fmt: skip

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmtrace.errors import InputError, UnsupportedError
+from llmtrace.errors import InputError, MetricError, UnsupportedError
 from llmtrace.influence.table import METHODS
 from llmtrace.influence.tokens.decompx import decomposed
 from llmtrace.influence.tokens.generation_influence import GENERATED, GenerationInfluence
@@ -67,7 +67,7 @@ def generation(
     Raises InputError for more than one prompt, UnsupportedError for a method without token scores, LimitError over the
     context length.
     """
-    asked = prompt.prompts if isinstance(prompt, Chat) else as_prompts(model, prompt)
+    asked = as_prompts(model, prompt.prompts if isinstance(prompt, Chat) else prompt)
     given = prompt.spans if spans is None and isinstance(prompt, Chat) else spans
     if len(asked) != 1:
         raise InputError(f"Expected one prompt to go on from, got {len(asked)}; take prompts[0].")
@@ -97,11 +97,15 @@ def generation(
         tokens=new,
         probability=probability,
         against=token_labels(model, compared[None])[0] if contrasted and compared is not None else ("",) * len(new),
-        spans=(given or Spans((PROMPT,), torch.zeros(1, len(start), dtype=torch.long))).extended(
-            len(new) - 1, GENERATED
-        ),
+        spans=_spoken(given or Spans((PROMPT,), torch.zeros(1, len(start), dtype=torch.long)), whole),
         text="".join(chosen) if tokenizer is None else tokenizer.decode(new.tolist()),
     )
+
+
+def _spoken(spans: Spans, whole: PromptSet) -> Spans:
+    """The spans of the prompt, and what was generated as one more."""
+    new = whole.clean.shape[1] - int((spans.of >= 0).sum())
+    return replace(spans.extended(new, GENERATED), fingerprints=whole.fingerprints)
 
 
 def _require_word(against: object) -> None:
@@ -114,7 +118,7 @@ def _require_word(against: object) -> None:
 def _method(name: str, options: Mapping[str, Any], against: str | None) -> Method:
     row = METHODS[name]
     if against is None and "linear" in row.needs:
-        raise UnsupportedError(
+        raise MetricError(
             f"Expected against= with {name}, which explains what is linear in the logits, got None (log-probability); "
             f"leave it at {RUNNER_UP!r}, or use a method that asks for less: input_x_gradient, occlusion."
         )

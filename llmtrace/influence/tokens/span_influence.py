@@ -43,6 +43,7 @@ class SpanInfluence:
     total: Float[Tensor, "batch row"] | None = None
     metric: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    fingerprints: Int[Tensor, " batch"] | None = None  # of the prompts; None: nobody knows
 
     @property
     def gap(self) -> Float[Tensor, "batch row"] | None:

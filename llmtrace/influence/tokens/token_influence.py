@@ -130,7 +130,7 @@ class TokenInfluence:
         return SpanInfluence(
             values=values, rows=names, names=spans.names, sizes=spans.sizes, method=self.method, metric=self.metric,
             rows_sum_to_one=self.rows_sum_to_one, provenance=self.provenance, total=total,
-            options={**self.options, "rows": rows},
+            options={**self.options, "rows": rows}, fingerprints=self.fingerprints,
         )  # fmt: skip
 
     def __repr__(self) -> str:
