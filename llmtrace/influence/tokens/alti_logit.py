@@ -47,7 +47,8 @@ def alti_logit(
 
     `per_layer` holds what came by each layer's update; the embedding's own is counted to layer 0.
 
-    Raises UnsupportedError for a metric that is not linear in the logits, a final soft cap, or a post-norm model.
+    Raises MetricError for a metric that is not linear in the logits, UnsupportedError for a final soft cap or a
+    post-norm model.
     """
     require_additive(model, "ALTI-Logit")
     metric = metric_of(model, prompts, metric)

@@ -58,7 +58,8 @@ def decompx(
 ) -> TokenInfluence:
     """[batch 1 source]: what each token's own vector becomes in a linear metric, along every path.
 
-    Raises UnsupportedError for a metric that is not linear in the logits, a final soft cap, or a post-norm model.
+    Raises MetricError for a metric that is not linear in the logits, UnsupportedError for a final soft cap or a
+    post-norm model.
     """
     bound = metric_of(model, prompts, metric)
     values, total = decomposed(model, prompts, Readings.one_per_prompt(bound), batch_size=batch_size)

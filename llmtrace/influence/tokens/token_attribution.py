@@ -39,7 +39,8 @@ from llmtrace.signals.sites import site_name
 def token_attribution(model: TraceModel, prompts: PromptSet, *, metric: MetricLike | None = None) -> TokenInfluence:
     """[batch 1 source]: what each attended token adds directly to a linear metric.
 
-    Raises UnsupportedError for a metric that is not linear in the logits, a final soft cap, or a post-norm model.
+    Raises MetricError for a metric that is not linear in the logits, UnsupportedError for a final soft cap or a
+    post-norm model.
     """
     bound = metric_of(model, prompts, metric)
     per_layer, values, total = attributed(model, prompts, Readings.one_per_prompt(bound))
