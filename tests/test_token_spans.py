@@ -178,6 +178,7 @@ def test_what_means_nothing_is_a_sentence(words: Any) -> None:
         Spans.of_text(words, p, ["sea"])  # type: ignore[arg-type]
     with pytest.raises(InputError, match="Expected a list of positions of span 'x', got 'END'; write a list"):
         Spans.of_positions(p, {"x": "END"})
+    assert Spans.of_positions(p, {"x": [], "end": ["END"]}).sizes[:, 1:].tolist() == [[0, 1], [0, 1]]
     with pytest.raises(MismatchError, match="they were made from tokens"):
         Spans.of_text(words, replace(p, texts=("Hi", "Hi")), {"x": "Hi"})
     with pytest.raises(NotFoundError, match="Did you mean 'sea'"):

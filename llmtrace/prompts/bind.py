@@ -24,7 +24,7 @@ def metric_of(model: TraceModel, prompts: PromptSet, metric: str | Metric | Call
             f"Expected a PromptSet, which says what the right answer is, got {type(prompts).__name__}; "
             "make one with ioi(model) or from_pairs(model, pairs)."
         )
-    describe(model)
+    describe(model)  # refuses what is no model
     prompts = as_prompts(model, prompts)
     require_readout(model)
     metric = prompts.default_metric if metric is None else metric

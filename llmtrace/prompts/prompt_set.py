@@ -154,12 +154,15 @@ class PromptSet:
             )
         return at
 
-    def places(self, asked: Iterable[str | int], what: str = "positions") -> Int[Tensor, "batch place"]:
-        """`position` of each of a list; `what` they are, for the sentence that refuses none or one without its list."""
-        listed = [] if isinstance(asked, str) or not isinstance(asked, Iterable) else list(asked)
-        if not listed:
+    def places(
+        self, asked: Iterable[str | int], what: str = "positions", *, least: int = 1
+    ) -> Int[Tensor, "batch place"]:
+        """`position` of each of a list; `what` they are, for the sentence that refuses fewer or one alone."""
+        listed = None if isinstance(asked, str) or not isinstance(asked, Iterable) else list(asked)
+        if listed is None or len(listed) < least:
             raise InputError(f"Expected a list of {what}, got {asked!r}; write a list, such as ['END'] or [1, -1].")
-        return torch.stack([self.position(place) for place in listed], 1)
+        none = self.lengths.new_empty(len(self), 0)
+        return torch.cat([none, *(self.position(place)[:, None] for place in listed)], 1)
 
     def batches(self, size: int | None) -> list[slice]:
         """Slices of at most `size` prompts (None: all at once), for methods that take a `batch_size`."""

@@ -66,9 +66,8 @@ class Spans:
             raise InputError(f"Expected spans by name, got {spans!r}; write {{'subject': [3, 4]}}.")
         found = _Marks(prompts)
         for name, places in spans.items():
-            none = isinstance(places, Sequence) and not isinstance(places, str) and not places
-            at = [[]] * len(prompts) if none else prompts.places(places, f"positions of span {name!r}").tolist()
-            for row, positions in enumerate(at):
+            at = prompts.places(places, f"positions of span {name!r}", least=0)
+            for row, positions in enumerate(at.tolist()):
                 found.mark(name, row, positions)
         return found.spans()
 

@@ -64,9 +64,8 @@ class TokenRemoval(Removal):
         removable = (at < target) if by in EDGES else (at <= target)
         if by == "corrupted":  # a token that both prompts share is not taken away, whatever the model does
             removable = removable & (prompts.clean != prompts.corrupted)
-        if not isinstance(keep, Sequence) or len(keep):
-            kept = prompts.places(keep, "positions to keep")
-            removable = removable & (at[None, :, None] != kept[:, None]).all(-1)
+        kept = prompts.places(keep, "positions to keep", least=0)
+        removable = removable & (at[None, :, None] != kept[:, None]).all(-1)
         self._members: Bool[Tensor, "batch span pos"] | None = None
         if spans is None:
             self.there, labels = removable, token_labels(model, prompts.clean)

@@ -30,10 +30,10 @@ from llmtrace.circuits.scores import EdgeScores
 from llmtrace.circuits.selection import require_size
 from llmtrace.errors import InputError, MismatchError
 from llmtrace.interventions import Checkpoint
-from llmtrace.metrics import Metric, MetricLike, kl
-from llmtrace.models import TraceModel, embedding, final_residual, provenance, unembed
+from llmtrace.metrics import Metric, MetricLike
+from llmtrace.models import TraceModel, embedding, final_residual, provenance
 from llmtrace.progress import track
-from llmtrace.prompts import PromptSet, as_prompts, metric_of
+from llmtrace.prompts import PromptSet, metric_of
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1  # of the hard concrete distribution
 START = 2.0  # gates begin open: P(open) = .97
@@ -100,10 +100,7 @@ def edge_pruning(
 def _reference(model: TraceModel, prompts: PromptSet, metric: MetricLike | None) -> Metric:
     """The distance to the model's own run: KL, or the squared change of a metric."""
     if metric is None:
-        prompts = as_prompts(model, prompts)
-        end = prompts.positions["END"]
-        final = final_residual(model, prompts.clean)
-        return kl(end, unembed(model, final[torch.arange(len(end)), end.to(final.device)]))
+        return metric_of(model, prompts, "kl")
     bound = metric_of(model, prompts, metric)
     before = bound.of_residual(model, bound.here(final_residual(model, prompts.clean)))
 
