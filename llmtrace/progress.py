@@ -50,10 +50,15 @@ def track(steps: Iterable[T], label: str, *, total: int | None = None) -> Iterat
 
 
 def _bar(steps: Iterable[T], label: str, total: int | None) -> Iterator[T]:
-    watched = sys.stderr.isatty() or "ipykernel" in sys.modules
-    if not watched or (total is not None and total < 2):
+    if not (sys.stderr.isatty() or _in_a_notebook()) or (total is not None and total < 2):
         yield from steps
         return
     from tqdm.auto import tqdm
 
     yield from tqdm(steps, desc=label, total=total, leave=False, file=sys.stderr)
+
+
+def _in_a_notebook() -> bool:
+    """Whether this process is a notebook's kernel: one that only runs notebooks has the same modules."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")

@@ -24,13 +24,8 @@ Tokens = Int[Tensor, "batch pos"]
 Positions = Int[Tensor, " batch"]
 PositionMask = Bool[Tensor, "batch pos"]
 PerPrompt = Float[Tensor, " batch"]
-Residual = Float[Tensor, "batch pos d_model"]
-Pattern = Float[Tensor, "batch head query key"]
-HeadValues = Float[Tensor, "batch pos head d_head"]
 Logits = Float[Tensor, "batch pos d_vocab"]
-NodeByPrompt = Float[Tensor, "node batch"]
 
 __all__ = [
-    "Bool", "Float", "HeadValues", "Int", "Logits", "NodeByPrompt", "Pattern", "PerPrompt",
-    "PositionMask", "Positions", "Residual", "Tensor", "Tokens",
+    "Bool", "Float", "Int", "Logits", "PerPrompt", "PositionMask", "Positions", "Tensor", "Tokens",
 ]  # fmt: skip

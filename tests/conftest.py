@@ -46,7 +46,7 @@ def models_are_checked_once() -> Iterator[None]:
     check, known = meta.__instancecheck__, WeakSet[Any]()
 
     def remembered(cls: type, instance: Any) -> bool:
-        if cls is not TraceModel:
+        if cls is not TraceModel or not isinstance(instance, torch.nn.Module):
             return check(cls, instance)
         if instance not in known and check(cls, instance):
             known.add(instance)
@@ -60,6 +60,21 @@ def models_are_checked_once() -> Iterator[None]:
 @pytest.fixture
 def as_users_run() -> Iterator[None]:
     """Without the annotations' checks, which would refuse first and which only tests have."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
+
+
+@pytest.fixture(autouse=True)
+def shapes_are_checked_on_one_model_of_each_kind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Checking annotations is half of a law's time, and models of one shape are checked alike."""
+    from tiny import SHAPES, Tiny
+
+    tiny = getattr(request.node, "callspec", None) and request.node.callspec.params.get("tiny")
+    if not isinstance(tiny, Tiny) or (tiny.family, tiny.backend) in SHAPES:
+        yield
+        return
     before = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
     yield

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from llmtrace.models import describe, final_residual
+from llmtrace.models.hook_names import ATTENTION, site_name
 from llmtrace.nodes import Edge, Embed, Head, KvHead, Logits, Mlp, Neuron, Node, Port, Site
 from llmtrace.prompts import PromptSet
-from llmtrace.signals.sites import ATTENTION, site_name
 
 Hook = tuple[str, Callable[[Tensor], Tensor | None]]
 
@@ -283,15 +283,15 @@ def activation_patched(model: Any, p: PromptSet, sites: list[Site], direction: s
 
 
 def ablated(
-    model: Any, prompts: PromptSet, nodes: Iterable[Node], *, mode: str, reference: str = "corrupted"
+    model: Any, prompts: PromptSet, nodes: Iterable[Node], *, ablation: str, reference: str = "corrupted"
 ) -> Tensor:
     """One forward pass with every node's output replaced."""
     hooks = []
     for node in nodes:
         name = f"blocks.{node.layer}.attn.hook_z" if isinstance(node, Head) else f"blocks.{node.layer}.hook_mlp_out"
-        side = "corrupted" if mode == "resample" else reference
+        side = "corrupted" if ablation == "resample" else reference
         other = read(model, prompts.side(side), [name])[name]
-        new = torch.zeros_like(other) if mode == "zero" else means(other, prompts) if mode == "mean" else other
+        new = torch.zeros_like(other) if ablation == "zero" else means(other, prompts) if ablation == "mean" else other
         hooks.append((name, _put(new, node.head if isinstance(node, Head) else None)))
     return metric_of_run(model, prompts, hooks)
 
@@ -321,19 +321,37 @@ def means(value: Tensor, prompts: PromptSet) -> Tensor:
     return means
 
 
-def edge_gradients(model: Any, prompts: PromptSet) -> dict[Edge, Tensor]:
-    """d metric / d mask_e at mask = 0, per prompt, where the mask mixes an edge's clean write with its corrupted one.
+def edge_gradients(model: Any, prompts: PromptSet, instead: dict[Node, Tensor] | None = None) -> dict[Edge, Tensor]:
+    """d metric / d mask_e at mask = 0, per prompt, where the mask mixes an edge's clean write with its corrupted one,
+    or with what stands `instead`.
 
     One backward pass through a run with an explicit mask per edge and prompt.
     """
     edges = all_edges(model)
     masks = {edge: torch.zeros(len(prompts), 1, 1, dtype=torch.float64, requires_grad=True) for edge in edges}
-    corrupted = {u: write_of(model, prompts.corrupted, u) for u in writers(model)}
+    corrupted = {u: write_of(model, prompts.corrupted, u) for u in writers(model)} if instead is None else instead
     with torch.enable_grad():
         final = run_edges(model, prompts.clean, corrupted, lambda u, v: masks[Edge(u, v)])
         total = logit_diff(unembedded(model, final), prompts).sum()
         gradients = torch.autograd.grad(total, list(masks.values()))
     return {edge: gradient.flatten() for edge, gradient in zip(edges, gradients, strict=True)}
+
+
+def mean_writes(model: Any, prompts: PromptSet, over: str) -> dict[Node, Tensor]:
+    """What each node writes on average over the clean prompts that are as long, prompt by prompt and place by place."""
+    found: dict[Node, Tensor] = {}
+    for u in writers(model):
+        write = write_of(model, prompts.clean, u)
+        mean = torch.zeros_like(write)
+        for i in range(len(prompts)):
+            alike = [j for j in range(len(prompts)) if over != "group" or prompts.groups[j] == prompts.groups[i]]
+            for at in range(int(prompts.lengths[i])):
+                places = range(write.shape[1]) if over == "global" else [at]
+                mean[i, at] = torch.stack([write[j, k] for j in alike for k in places if k < prompts.lengths[j]]).mean(
+                    0
+                )
+        found[u] = mean
+    return found
 
 
 def attribution_patching(model: Any, prompts: PromptSet) -> dict[Node, Tensor]:
@@ -374,6 +392,41 @@ def rollout(patterns: list[Tensor]) -> Tensor:
                 for j in range(width):
                     step[b, i, j] = 0.5 * sum(pattern[b, h, i, j] for h in range(n_heads)) / n_heads + 0.5 * (i == j)
         rolled = torch.stack([step[b] @ rolled[b] for b in range(batch)])
+    return rolled
+
+
+def slopes_of_patterns(model: Any, prompt: PromptSet, layers: Iterable[int]) -> list[Tensor]:
+    """d metric / d pattern of one prompt, [head query key] per layer: of a 0 that is added to each."""
+    return _slopes_of_zeros(model, prompt, [f"blocks.{layer}.attn.hook_pattern" for layer in layers])
+
+
+def slopes_of_patterns_by_values(model: Any, prompt: PromptSet, layers: Iterable[int]) -> list[Tensor]:
+    """The same from z, which is a sum of values: one more of A[h, i, j] is one more of v[j] in z[h, i]."""
+    found = []
+    of_z = _slopes_of_zeros(model, prompt, [f"blocks.{layer}.attn.hook_z" for layer in layers])
+    for slope, layer in zip(of_z, layers, strict=True):
+        name = f"blocks.{layer}.attn.hook_v"
+        v, n_heads = read(model, prompt.clean, [name])[name][0], slope.shape[1]
+        group = n_heads // v.shape[1]
+        found.append(torch.stack([slope[:, head] @ v[:, head // group].T for head in range(n_heads)]))
+    return found
+
+
+def _slopes_of_zeros(model: Any, prompt: PromptSet, names: list[str]) -> list[Tensor]:
+    there = read(model, prompt.clean, names)
+    zeros = {name: torch.zeros_like(found).requires_grad_(True) for name, found in there.items()}
+    hooks: list[Hook] = [(name, lambda value, zero=zero: value + zero) for name, zero in zeros.items()]
+    with torch.enable_grad():
+        (value,) = metric_of_run(model, prompt, hooks)
+        return [slope[0] for slope in torch.autograd.grad(value, [zeros[name] for name in names])]
+
+
+def gradient_rollout(patterns: list[Tensor], slopes: list[Tensor]) -> Tensor:
+    """[query key] from [head query key] per layer: R <- R + A R with the heads one by one."""
+    rolled = torch.eye(patterns[0].shape[-1], dtype=patterns[0].dtype)
+    for pattern, slope in zip(patterns, slopes, strict=True):
+        heads = [torch.relu(s * a) for s, a in zip(slope, pattern, strict=True)]
+        rolled = rolled + torch.stack(heads).sum(0) / len(heads) @ rolled
     return rolled
 
 

@@ -13,25 +13,28 @@ PACKAGE = Path(__file__).parent.parent / "llmtrace"
 # A room imports itself and rooms of earlier floors, never its own floor's neighbour. A new room needs a place here.
 FLOORS: tuple[set[str], ...] = (
     {"errors"},  # the ground under floor 0: anyone may raise
+    {"arguments"},
     {"shapes", "progress", "methods", "files", "statistics"},
-    {"nodes"},
+    {"nodes", "rooms"},
     {"models"},
-    {"metrics"},
+    {"metrics", "plan"},
     {"prompts"},
     {"signals"},
     {"influence", "interventions"},
     {"circuits", "validation"},
     {"plots"},
+    {"tables"},
     {"cli"},
     {"", "__main__"},  # the package's own __init__ and `python -m llmtrace` stand above everything
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ONLY_IN = {"transformer_lens": "models", "plotly": "plots", "fastapi": "console"}
+HOOK_NAMES = "models/hook_names.py"  # alone in writing TransformerLens' names: blocks.0.attn.hook_z
 JUNK_DRAWERS = {"utils", "util", "helpers", "common", "misc", "types", "core"}
 
 
 def modules(package: Path) -> dict[str, Path]:
-    """`llmtrace.models.norm` -> its file; a package is its `__init__.py`."""
+    """`llmtrace.models.components.norm` -> its file; a package is its `__init__.py`."""
     return {
         ".".join(p.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__"): p
         for p in sorted(package.rglob("*.py"))
@@ -86,6 +89,65 @@ def _target(name: str, known: dict[str, Path], package: str) -> str | None:
 
 def test_the_house_keeps_its_plan() -> None:
     assert list(violations(PACKAGE)) == []
+
+
+def hook_names_by_hand(package: Path) -> Iterator[str]:
+    """Text that spells a hook's or a block's name; docstrings may show one."""
+    for path in modules(package).values():
+        if path == package / HOOK_NAMES:
+            continue
+        found = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        alone = {id(node.value) for node in found if isinstance(node, ast.Expr)}
+        for node in found:
+            text = node.value if isinstance(node, ast.Constant) and id(node) not in alone else None
+            if isinstance(text, str) and ("hook_" in text or "blocks." in text):
+                yield f"{path.relative_to(package)}:{node.lineno} writes {text!r}; ask {HOOK_NAMES}"
+
+
+def test_hook_names_are_written_in_one_file() -> None:
+    assert list(hook_names_by_hand(PACKAGE)) == []
+
+
+@pytest.mark.parametrize("line", ["at = f'blocks.{layer}.attn.q'", "name = 'hook_embed'", "f('attn.hook_z')"])
+def test_a_hook_name_written_by_hand_is_found(tmp_path: Path, line: str) -> None:
+    (tmp_path / "signals.py").write_text(f'"""Reads `blocks.0.hook_resid_pre`."""\n{line}\n', encoding="utf-8")
+    (found,) = hook_names_by_hand(tmp_path)
+    assert found.startswith("signals.py:2 writes ")
+
+
+# Functions for those who test or read what is made here
+FOR_OTHERS = {"known_circuit": "the truth about a hand-built model", "json_schema": "of documents of the command line"}
+
+
+def names_for_nobody(package: Path) -> Iterator[str]:
+    """Functions and classes that no line of the package says, no room offers and no row names."""
+    said, defined = set[str](), dict[str, str]()
+    for module, path in modules(package).items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                decorated = bool(node.decorator_list) and isinstance(node.decorator_list[-1], ast.Call)
+                defined |= {} if decorated and "app" in ast.unparse(node.decorator_list[-1]) else {node.name: module}
+        for node in ast.walk(tree):
+            said |= {node.id} if isinstance(node, ast.Name) else set()
+            said |= {node.attr} if isinstance(node, ast.Attribute) else set()
+            if isinstance(node, ast.alias) and path.name == "__init__.py":
+                said.add(node.name.rpartition(".")[2])
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                said.add(node.value.rpartition(":")[2])
+    yield from (f"{module}.{name}" for name, module in defined.items() if name not in said)
+
+
+def test_no_name_is_for_nobody() -> None:
+    """What only tests call is no part of the package, but for what they cannot do without."""
+    assert [name for name in names_for_nobody(PACKAGE) if name.rpartition(".")[2] not in FOR_OTHERS] == []
+
+
+def test_a_name_for_nobody_is_found(tmp_path: Path) -> None:
+    (tmp_path / "__init__.py").write_text("from .a import offered", encoding="utf-8")
+    text = "def offered(): return used()\ndef used(): ...\ndef lost(): ...\nROW = 'x.a:named'\ndef named(): ..."
+    (tmp_path / "a.py").write_text(text, encoding="utf-8")
+    assert [name.rpartition(".")[2] for name in names_for_nobody(tmp_path)] == ["lost"]
 
 
 def test_every_file_is_looked_at() -> None:

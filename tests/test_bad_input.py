@@ -17,8 +17,7 @@ import pytest
 import torch
 
 import llmtrace as lt
-from llmtrace.circuits import SELECTIONS, background, stable_edges
-from llmtrace.circuits.discovery import METHODS, eap, exact_edges
+from llmtrace.circuits import METHODS, SELECTIONS, background, eap, exact, stable_edges
 from llmtrace.errors import (
     CheckError,
     FileFormatError,
@@ -60,7 +59,7 @@ class World:
 
     @cached_property
     def prompts(self) -> Any:
-        return lt.ioi(self.model, 4)
+        return lt.prompts.ioi(self.model, 4)
 
     @cached_property
     def gate_prompts(self) -> Any:
@@ -89,7 +88,7 @@ class World:
 
     @cached_property
     def scores(self) -> Any:
-        return lt.direct_logit_attribution(self.model, self.prompts)
+        return lt.influence.direct_logit_attribution(self.model, self.prompts)
 
     @cached_property
     def trace(self) -> Any:
@@ -246,7 +245,8 @@ LOAD = {
     ),
     "loaded already": Bad(lambda w, p: lt.load(w.gate), InputError, "needs no load()."),
     "not a model at all": Bad(
-        lambda w, p: lt.load(3), InputError, "Expected a name, a path or a Hugging Face model, got int"
+        lambda w, p: lt.load(3), InputError,
+        "Expected source as text, a path or a Module, got 3; see help(load).",
     ),
     "NaN weights": Bad(
         lambda w, p: lt.load(w.nan("transformer.h.0.mlp.c_fc.weight")), CheckError,
@@ -254,7 +254,7 @@ LOAD = {
     ),
     "a name where a model is wanted": Bad(
         lambda w, p: lt.capture("gpt2", w.prompts), InputError,
-        "Expected a model, a HookedTransformer or TransformerBridge, got str; make one with llmtrace.load(name).",
+        "Expected model as a HookedTransformer or TransformerBridge, got 'gpt2'; make one with llmtrace.load(name).",
     ),
 }  # fmt: skip
 
@@ -310,7 +310,7 @@ PROMPTS = {
         lambda w, p: lt.from_pairs(w.model, []), InputError, "Expected at least 1 prompt, got 0; give a pair, or ask"
     ),
     "nothing for pairs": Bad(
-        lambda w, p: lt.from_pairs(w.model, None), InputError, "Expected a list of pairs, got NoneType; write"
+        lambda w, p: lt.from_pairs(w.model, None), InputError, "got None; see help(from_pairs)."
     ),
     "no file of prompts": Bad(
         lambda w, p: lt.from_jsonl(w.model, p / "none.jsonl"), NotFoundError, "none.jsonl', which does not exist"
@@ -331,27 +331,30 @@ PROMPTS = {
         given=a_file("x.jsonl", "\n" + json.dumps({"clean": SENTENCE, "corrupted": OTHER, "correct": "Zoe"})),
     ),
     "unknown corruption": Bad(
-        lambda w, p: lt.ioi(w.model, corruption="s2_flip"), NotFoundError,
+        lambda w, p: lt.prompts.ioi(w.model, corruption="s2_flip"), NotFoundError,
         "got 's2_flip'. Did you mean 's2_io_flip' or 's1_io_flip'?",
     ),
     "too few names": Bad(
-        lambda w, p: lt.ioi(w.model, names=["Mary", "John", "Zoe"]), InputError,
+        lambda w, p: lt.prompts.ioi(w.model, names=["Mary", "John", "Zoe"]), InputError,
         "Expected five names that are one token each, got 2 of 3; pass names=",
     ),
     "more prompts than there are": Bad(
-        lambda w, p: lt.ioi(w.model, 999, templates=["When {A} and {B} went to the park, {S} gave a key to"],
+        lambda w, p: lt.prompts.ioi(w.model, 999, templates=["When {A} and {B} went to the park, {S} gave a key to"],
                             names=["Mary", "John", "Tom", "Anna", "Bob"]), InputError,
         "before they repeated; ask for fewer, or pass more names or templates",
     ),
     "no prompts asked": Bad(
-        lambda w, p: lt.ioi(w.model, 0), InputError,
+        lambda w, p: lt.prompts.ioi(w.model, 0), InputError,
         "Expected at least 1 prompt, got 0; give a pair, or ask a maker for n=16.",
     ),
     "half a prompt": Bad(
-        lambda w, p: lt.ioi(w.model, 2.5), InputError, "Expected a number of prompts, got 2.5; ask for n=16."
+        lambda w, p: lt.prompts.ioi(w.model, 2.5), InputError,
+        "Expected n as a whole number, got 2.5; 16 is the default.",
     ),
     "a name for a model": Bad(
-        lambda w, p: lt.ioi("gpt2"), InputError, "Expected a model with a tokenizer, got str without one; load it"
+        lambda w, p: lt.prompts.ioi("gpt2"),
+        InputError,
+        "Expected a model with a tokenizer, got str without one; load it",
     ),
     "prompts longer than another model": Bad(
         lambda w, p: lt.path_patch(w.gate, w.prompts), LimitError,
@@ -363,7 +366,7 @@ PROMPTS = {
     ),
     "a text where answers are needed": Bad(
         lambda w, p: lt.path_patch(w.model, SENTENCE, metric=first_logit), InputError,
-        "Expected a PromptSet, which says what the right answer is, got str; make one with ioi(model) or",
+        f"Expected prompts as a PromptSet, got '{SENTENCE}'; make one with ioi(model) or from_pairs(model, pairs).",
     ),
 }  # fmt: skip
 
@@ -385,39 +388,38 @@ METRICS = {
         "Expected a metric of these 4 prompts, got one of 2; slice metric and prompts alike.",
     ),
     "metric of as many other prompts": Bad(
-        lambda w, p: lt.ablate(w.model, w.prompts, metric=lt.ioi(w.model, 4, seed=1).metric()), MismatchError,
+        lambda w, p: lt.ablate(w.model, w.prompts, metric=lt.prompts.ioi(w.model, 4, seed=1).metric()), MismatchError,
         "Expected a metric of these 4 prompts, got a metric of others (the first that differs is prompt 0); make",
     ),
     "metric of the same prompts in another order": Bad(
-        lambda w, p: lt.decompx(w.model, w.prompts, metric=w.prompts[[1, 0, 2, 3]].metric()), MismatchError,
+        lambda w, p: lt.influence.decompx(w.model, w.prompts, metric=w.prompts[[1, 0, 2, 3]].metric()), MismatchError,
         "got a metric of others (the first that differs is prompt 0); make a metric of these, and slice and order",
     ),
     "spans of as many other prompts": Bad(
-        lambda w, p: lt.rollout(w.model, w.prompts[:1]).by_span(lt.Spans.between(w.prompts[1:2], ["S1"])),
+        lambda w, p: lt.influence.rollout(w.model, w.prompts[:1]).by_span(lt.Spans.between(w.prompts[1:2], ["S1"])),
         MismatchError,
         "Expected spans of these 1 prompts, got spans of others",
     ),
     "scores of as many other prompts": Bad(
-        lambda w, p: lt.validate(w.scores, w.model, lt.ioi(w.model, 4, seed=1)), MismatchError,
+        lambda w, p: lt.validate(w.model, lt.prompts.ioi(w.model, 4, seed=1), w.scores), MismatchError,
         "Expected scores of these 4 prompts, got scores of others",
     ),
     "edge scores by node of as many other prompts": Bad(
-        lambda w, p: lt.validate(eap(w.model, w.prompts).by_node(), w.model, lt.ioi(w.model, 4, seed=1)),
+        lambda w, p: lt.validate(w.model, lt.prompts.ioi(w.model, 4, seed=1), eap(w.model, w.prompts).by_node()),
         MismatchError, "Expected scores of these 4 prompts, got scores of others",
     ),
     "scores of spans of as many other prompts": Bad(
         lambda w, p: lt.validate(
-            replace(
-                lt.rollout(w.model, w.prompts).by_span(lt.Spans.between(w.prompts, ["S1"])),
+            w.model, w.prompts, replace(
+                lt.influence.rollout(w.model, w.prompts).by_span(lt.Spans.between(w.prompts, ["S1"])),
                 fingerprints=w.prompts.fingerprints.flip(0),
-            ),
-            w.model, w.prompts, spans=lt.Spans.between(w.prompts, ["S1"]),
+            ), spans=lt.Spans.between(w.prompts, ["S1"]),
         ),
         MismatchError, "Expected scores of these 4 prompts, got scores of others",
     ),
     "scores cut by hand": Bad(
         lambda w, p: lt.validate(
-            replace(w.scores, values=w.scores.values[:, :2], total=None), w.model, w.prompts[:2]
+            w.model, w.prompts[:2], replace(w.scores, values=w.scores.values[:, :2], total=None)
         ),
         MismatchError, "Expected scores of these 2 prompts, got scores of 4; slice and order both alike.",
     ),
@@ -452,7 +454,7 @@ METRICS = {
         "Expected <lambda> to give one number per prompt, shape [4], got float; reduce the last axis",
     ),
     "a metric that is NaN": Bad(
-        lambda w, p: lt.evaluate(w.model, w.full, w.prompts, metric=not_a_number), CheckError,
+        lambda w, p: lt.evaluate(w.model, w.prompts, w.full, metric=not_a_number), CheckError,
         "Expected a number from not_a_number for each prompt, got NaN for prompt 0; "
         "the logits are numbers, so look at the metric's function.",
     ),
@@ -485,7 +487,7 @@ SIGNALS = {
     ),
     "a layer without its list": Bad(
         lambda w, p: lt.capture(w.model, w.prompts, layers=0), InputError,
-        "Expected a list of layer numbers, got 0; write layers=[0].",
+        "Expected layers as a list, each a whole number, got 0; put it in a list: [0].",
     ),
     "no MLP to capture": Bad(
         lambda w, p: lt.capture(w.attention_only, "w1 w2", what="mlp_post"), UnsupportedError,
@@ -501,7 +503,7 @@ SIGNALS = {
     ),
     "position between tokens": Bad(
         lambda w, p: lt.capture(w.model, w.prompts, positions=[1.5]), InputError,
-        "Expected a named position or a whole number, got 1.5; write 'END' or -1.",
+        "Expected positions as a name such as 'END', a whole number, a list of these, a slice or a mask",
     ),
     "tensor of positions outside": Bad(
         lambda w, p: lt.capture(w.model, w.prompts, positions=torch.full((4, 1), 99)), InputError,
@@ -515,9 +517,9 @@ SIGNALS = {
         lambda w, p: lt.capture(w.model, w.prompts, positions=[]), InputError,
         "Expected a list of positions, got []; write a list, such as ['END'] or [1, -1].",
     ),
-    "batches of nothing": Bad(
-        lambda w, p: lt.capture(w.model, w.prompts, batch_size=0), InputError,
-        "Expected a batch size of at least 1, got 0; leave it out for all at once.",
+    "no memory": Bad(
+        lambda w, p: lt.capture(w.model, w.prompts, memory=0), InputError,
+        "Expected memory as bytes, 'auto' or a size such as '512MB', got 0.",
     ),
     "unknown side": Bad(
         lambda w, p: lt.capture(w.model, w.prompts, side="dirty"), InputError,
@@ -571,30 +573,33 @@ SIGNALS = {
 
 INFLUENCE = {
     "direct attribution of a probability": Bad(
-        lambda w, p: lt.direct_logit_attribution(w.model, w.prompts, metric="probability"), MetricError,
+        lambda w, p: lt.influence.direct_logit_attribution(w.model, w.prompts, metric="probability"), MetricError,
         "Expected a metric that is linear in the logits, such as 'logit_diff', got 'probability'",
     ),
     "neurons of no such layer": Bad(
-        lambda w, p: lt.neuron_attribution(w.model, w.prompts, layers=[4]), InputError,
+        lambda w, p: lt.influence.neuron_attribution(w.model, w.prompts, layers=[4]), InputError,
         "Expected layers between 0 and 3, got [4]; leave layers out for all.",
     ),
     "neurons of an attention-only model": Bad(
-        lambda w, p: lt.neuron_attribution(w.attention_only, "w1 w2"), UnsupportedError,
+        lambda w, p: lt.influence.neuron_attribution(w.attention_only, lt.from_texts(w.attention_only, "w1 w2")),
+        UnsupportedError,
         "This model is attention-only, so it has no neurons; use direct_logit_attribution.",
     ),
     "attention of no such layer": Bad(
-        lambda w, p: lt.raw_attention(w.model, SENTENCE, layer=4), InputError,
+        lambda w, p: lt.influence.raw_attention(w.model, SENTENCE, layer=4), InputError,
         "Expected a layer between 0 and 3, got 4; leave layer out for all of them.",
     ),
     "attention of no such head": Bad(
-        lambda w, p: lt.raw_attention(w.model, SENTENCE, layer=0, head=8), InputError, "a0.h8 is not in this model"
+        lambda w, p: lt.influence.raw_attention(w.model, SENTENCE, layer=0, head=8),
+        InputError,
+        "a0.h8 is not in this model",
     ),
     "norms before the first layer": Bad(
-        lambda w, p: lt.value_weighted_norms(w.model, SENTENCE, layer=-1), InputError,
+        lambda w, p: lt.influence.value_weighted_norms(w.model, SENTENCE, layer=-1), InputError,
         "Expected a layer between 0 and 3, got -1; leave layer out",
     ),
     "source tokens of an MLP": Bad(
-        lambda w, p: lt.source_token_attribution(w.model, w.prompts, heads=[Mlp(0)]), InputError,
+        lambda w, p: lt.influence.source_token_attribution(w.model, w.prompts, heads=[Mlp(0)]), InputError,
         "Expected a list of nodes to split by source (Head), got m0 (Mlp); take it out.",
     ),
     "a node that was not scored": Bad(
@@ -607,24 +612,24 @@ NEED = "needs corrupted prompts that differ from the clean ones, got '{}', which
 
 INTERVENTIONS = {
     "unknown way to ablate": Bad(
-        lambda w, p: lt.ablate(w.model, w.prompts, mode="median"), InputError,
-        "Expected mode to be one of zero, mean, resample, value, got 'median'; choose one.",
+        lambda w, p: lt.ablate(w.model, w.prompts, ablation="median"), InputError,
+        "Expected ablation to be one of zero, mean, resample, value, got 'median'; choose one.",
     ),
     "unknown reference": Bad(
         lambda w, p: lt.ablate(w.model, w.prompts, reference="dirty"), InputError,
-        "Expected side 'clean' or 'corrupted'",
+        "Expected reference to be one of corrupted, clean or a PromptSet, got 'dirty'; choose one.",
     ),
     "a node without a list": Bad(
         lambda w, p: lt.ablate(w.model, w.prompts, "2.2"), InputError,
-        "Expected a list of nodes to ablate, got '2.2' alone; put it in a list: [Head(9, 6)].",
+        "got '2.2'; put it in a list: ['2.2'].",
     ),
     "an edge that leads backwards": Bad(
         lambda w, p: lt.ablate(w.model, w.prompts, ["a2.h2->a1.h0<q>"]), InputError,
         "a2.h2->a1.h0<q> is not an edge of this model: a1.h0<q> reads before a2.h2 writes.",
     ),
-    "a value for another mode": Bad(
+    "a value for another ablation": Bad(
         lambda w, p: lt.ablate(w.model, w.prompts, ["2.2"], value=torch.zeros(16)), InputError,
-        "Expected value= with mode='value' and only there, got mode='mean'; say both or neither.",
+        "Expected value= with ablation='value' and only there, got ablation='mean'; say both or neither.",
     ),
     "an unknown mean": Bad(
         lambda w, p: lt.ablate(w.model, w.prompts, over="prompt"), InputError,
@@ -653,7 +658,7 @@ INTERVENTIONS = {
     ),
     "a node without its list": Bad(
         lambda w, p: lt.ablate(w.model, w.prompts, Head(2, 2)), InputError,
-        "got Head(layer=2, head=2) alone; put it in a list: [Head(9, 6)].",
+        "got Head(layer=2, head=2); put it in a list: [Head(layer=2, head=2)].",
     ),
     "no node": Bad(
         lambda w, p: lt.ablate(w.model, w.prompts, []), InputError,
@@ -699,7 +704,7 @@ INTERVENTIONS = {
         lambda w, p: lt.path_patch(w.model, w.equal), InputError, f"Path patching {NEED.format('ioi')}"
     ),
     "resampling without a corruption": Bad(
-        lambda w, p: lt.ablate(w.model, w.texts, mode="resample", metric=first_logit), InputError,
+        lambda w, p: lt.ablate(w.model, w.texts, ablation="resample", metric=first_logit), InputError,
         f"Resample ablation {NEED.format('texts')}",
     ),
     "corrupted means without a corruption": Bad(
@@ -725,7 +730,8 @@ CIRCUITS = {
         lambda w, p: lt.discover(w.model, w.prompts, n_edges=1520), InputError, "from 1 to 1,519, got 1520; try 100."
     ),
     "half an edge": Bad(
-        lambda w, p: lt.discover(w.model, w.prompts, n_edges=3.5), InputError, "from 1 to 1,519, got 3.5; try 100."
+        lambda w, p: lt.discover(w.model, w.prompts, n_edges=3.5), InputError,
+        "Expected n_edges as a whole number, got 3.5; leave it out."
     ),
     "neither a size nor a threshold": Bad(
         lambda w, p: lt.discover(w.model, w.prompts), InputError,
@@ -740,7 +746,7 @@ CIRCUITS = {
         "Expected a threshold above 0, in units of the metric, got 0; try 0.01.",
     ),
     "ACDC of nothing": Bad(
-        lambda w, p: lt.acdc(w.model, w.prompts, tau=0), InputError,
+        lambda w, p: lt.circuits.acdc(w.model, w.prompts, tau=0), InputError,
         "Expected a threshold tau above 0, in units of the metric, got 0; try 0.01.",
     ),
     "discovery by a negative tau": Bad(
@@ -756,8 +762,8 @@ CIRCUITS = {
         "got 'steps'; leave it out.",
     ),
     "half a step": Bad(
-        lambda w, p: lt.discover(w.model, w.prompts, n_edges=9, method="eap-ig", steps=0.5), InputError,
-        "Expected a whole number of steps from 1 on, got 0.5; 5 is the default.",
+        lambda w, p: lt.discover(w.model, w.prompts, n_edges=9, method="eap_ig", steps=0.5), InputError,
+        "Expected steps as a whole number, got 0.5; 5 is the default.",
     ),
     "a threshold for a number of edges": Bad(
         lambda w, p: lt.discover(w.model, w.prompts, threshold=0.1, selection="top"), InputError,
@@ -803,34 +809,34 @@ CIRCUITS = {
         "Expected a metric with a gradient, got no_gradient, which has none (a count or an argmax?); use 'logit_diff'",
     ),
     "every edge of a large model": Bad(
-        lambda w, p: exact_edges(w.model, w.prompts, max_edges=1000), LimitError,
+        lambda w, p: exact(w.model, w.prompts, max_edges=1000), LimitError,
         "Expected at most 1,000 edges for the exact method (one run each), got 1,519; "
         "use method='eap' or raise max_edges.",
     ),
     "unknown ablation of edges": Bad(
-        lambda w, p: lt.evaluate(w.model, w.full, w.prompts, ablation="noise"), InputError,
-        "Expected ablation resample, zero, mean or Mean(...), got 'noise'; choose one.",
+        lambda w, p: lt.evaluate(w.model, w.prompts, w.full, ablation="noise"), InputError,
+        "Expected ablation zero, mean, resample or Mean(...), got 'noise'; choose one.",
     ),
     "a circuit without a corruption": Bad(
-        lambda w, p: lt.evaluate(w.model, w.full, w.texts, metric=first_logit), InputError,
+        lambda w, p: lt.evaluate(w.model, w.texts, w.full, metric=first_logit), InputError,
         f"Resample ablation of edges {NEED.format('texts')}",
     ),
     "a circuit run without a corruption": Bad(
-        lambda w, p: lt.run_circuit(w.model, w.full, w.equal, ablation="mean"), InputError,
+        lambda w, p: lt.run_circuit(w.model, w.equal, w.full, ablation="mean"), InputError,
         f"Mean ablation of edges {NEED.format('ioi')}",
     ),
     "clean run and empty circuit alike": Bad(
-        lambda w, p: lt.evaluate(w.model, w.full, w.prompts, metric=constant), InputError,
+        lambda w, p: lt.evaluate(w.model, w.prompts, w.full, metric=constant), InputError,
         "The model and the empty circuit give the same constant, so faithfulness has no scale; "
         "choose another corruption or another metric.",
     ),
     "circuit of another model": Bad(
-        lambda w, p: lt.evaluate(w.gate, w.full, w.gate_prompts), MismatchError,
+        lambda w, p: lt.evaluate(w.gate, w.gate_prompts, w.full), MismatchError,
         "This circuit belongs to Graph(4 layers x 8 heads, 1,519 edges), and the model is "
         "Graph(1 layers x 2 heads, 13 edges); load the circuit's model.",
     ),
     "less than no random circuits": Bad(
-        lambda w, p: lt.evaluate(w.model, w.full, w.prompts, n_random=-1), InputError,
+        lambda w, p: lt.evaluate(w.model, w.prompts, w.full, draws=-1), InputError,
         "Expected 0 or more random circuits, got -1; 10 is the default.",
     ),
     "union of two models": Bad(
@@ -838,13 +844,13 @@ CIRCUITS = {
         "Expected circuits of one graph, got Graph(4",
     ),
     "a background of other prompts": Bad(
-        lambda w, p: lt.run_circuit(w.model, w.full, w.prompts[:2], ablation=background(w.model, w.prompts)),
+        lambda w, p: lt.run_circuit(w.model, w.prompts[:2], w.full, ablation=background(w.model, w.prompts)),
         MismatchError,
         "Expected a background of Graph(4 layers x 8 heads, 1,519 edges) on [2, 15] tokens, got one of Graph(4",
     ),
     "an ablation that nobody knows": Bad(
-        lambda w, p: lt.run_circuit(w.model, w.full, w.prompts, ablation="noise"), InputError,
-        "Expected ablation resample, zero, mean or Mean(...), got 'noise'; choose one.",
+        lambda w, p: lt.run_circuit(w.model, w.prompts, w.full, ablation="noise"), InputError,
+        "Expected ablation zero, mean, resample or Mean(...), got 'noise'; choose one.",
     ),
     "an edge backwards": Bad(
         lambda w, p: lt.Circuit.of(w.graph, ["m1->m0"]), InputError,
@@ -979,13 +985,13 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing_behind(
 
 def test_without_a_corruption_what_needs_none_still_works(world: World) -> None:
     metric = world.texts.metric(first_logit)
-    effects = lt.ablate(world.model, world.texts, [Head(2, 2)], mode="zero", metric=metric)
+    effects = lt.ablate(world.model, world.texts, [Head(2, 2)], ablation="zero", metric=metric)
     assert effects.other is None and "share" not in effects.df()
     assert lt.ablate(world.model, world.texts, [Head(2, 2)], reference="clean", metric=metric).mean().isfinite()
 
 
 def test_a_circuit_in_other_weights_is_run_and_said_to_be(world: World) -> None:
     found = lt.discover(world.gate, world.gate_prompts, n_edges=5)
-    report = lt.evaluate(lt.load("and-gate"), found, world.gate_prompts, n_random=0)
+    report = lt.evaluate(lt.load("and-gate"), world.gate_prompts, found, draws=0)
     assert report.caveats == ("the circuit was found in other weights (or-gate)",)
-    assert lt.evaluate(world.gate, found, world.gate_prompts, n_random=0).caveats == ()
+    assert lt.evaluate(world.gate, world.gate_prompts, found, draws=0).caveats == ()

@@ -19,9 +19,9 @@ CALLS = {
     "to logits": lambda m, p: interventions.path_patch(m, p),
     "to keys": lambda m, p: interventions.path_patch(m, p, receivers=["a3.h2<k>", "a3.h7<q>"]),
     "edges": lambda m, p: interventions.path_patch(m, p, receivers=["a3.h2<k>", "m3"], convention="edges"),
-    "chain": lambda m, p: interventions.patch_paths(m, p, ["input -> a2.h2<v> -> a3.h2<k> -> logits"]),
+    "chain": lambda m, p: interventions.patch_chains(m, p, ["input -> a2.h2<v> -> a3.h2<k> -> logits"]),
     "knock_out": lambda m, p: interventions.knock_out(m, p, ["END"], ["S2"]),
-    "causal_trace": lambda m, p: interventions.causal_trace(m, p, ["S2"], samples=2, metric="logit_diff"),
+    "causal_trace": lambda m, p: interventions.causal_trace(m, p, ["S2"], draws=2, metric="logit_diff"),
 }
 
 

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, entry_points, version
+from operator import attrgetter
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 
 import llmtrace
+from llmtrace.rooms import ELSEWHERE
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "transformer_lens", "transformers", "plotly", "pandas", "scipy")
+
+
+PACKAGES = ("circuits", "influence", "interventions", "metrics", "models", "plots", "prompts", "signals", "validation")
+LIGHT = "from llmtrace import " + ", ".join(PACKAGES)
 
 
 def python(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -31,7 +39,7 @@ def python(*arguments: str | Path, **environment: str) -> subprocess.CompletedPr
     )
 
 
-@pytest.mark.parametrize("statement", ["import llmtrace", "import llmtrace; llmtrace.Head(9, 6); dir(llmtrace)"])
+@pytest.mark.parametrize("statement", ["import llmtrace", "import llmtrace; llmtrace.Head(9, 6); dir(llmtrace)", LIGHT])
 def test_importing_the_package_loads_nothing_heavy(statement: str) -> None:
     run = python("-c", f"{statement}\nimport sys; print(*(m for m in {HEAVY} if m in sys.modules))")
     assert (run.stdout.strip(), run.stderr) == ("", "")
@@ -43,22 +51,71 @@ def test_every_public_name_is_there(name: str) -> None:
     assert name in dir(llmtrace)
 
 
-def test_type_checkers_see_the_names_that_users_get() -> None:
-    tree = ast.parse(Path(llmtrace.__file__).read_text(encoding="utf-8"))
-    block = next(node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
-    seen = {
-        alias.asname: node.module.partition(".")[2]
-        for node in block.body
-        if isinstance(node, ast.ImportFrom) and node.module
-        for alias in node.names
+@pytest.mark.parametrize("room", PACKAGES)
+def test_every_name_of_a_room_is_there(room: str) -> None:
+    found = getattr(llmtrace, room)
+    for name in dir(found):
+        assert getattr(found, name) is not None and not isinstance(getattr(found, name), ModuleType), name
+
+
+def test_a_file_does_not_hide_the_function_of_its_name() -> None:
+    """Python sets a submodule on its room when it is imported: `prompts/ioi.py` would stand where `ioi` is."""
+    files = [
+        f"import llmtrace.{room}.{file.stem}; assert callable(llmtrace.{room}.{file.stem}), {file.stem!r}"
+        for room in PACKAGES
+        for file in sorted((ROOT / "llmtrace" / room).glob("*.py"))
+        if file.stem in dir(getattr(llmtrace, room))
+    ]
+    assert len(files) > 10
+    run = python("-c", "\n".join([*files, "from llmtrace.prompts import ioi; assert callable(ioi)"]))
+    assert run.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("path_pach", r"llmtrace has no 'path_pach'\. Did you mean 'path_patch'"),
+        ("alti", r"llmtrace has no 'alti'\. Did you mean 'lt\.influence\.alti'\?"),
+        ("acdc", r"llmtrace has no 'acdc'\. Did you mean 'lt\.circuits\.acdc'\?"),
+        ("ioi", r"llmtrace has no 'ioi'\. Did you mean 'lt\.prompts\.ioi'\?"),
+        ("KvHead", r"llmtrace has no 'KvHead'\. Did you mean 'lt\.nodes\.KvHead'\?"),
+        ("integrated_gradient", r"Did you mean 'lt\.influence\.integrated_gradients'\?"),
+        ("influence.path_patch", r"llmtrace\.influence has no 'path_patch'\. Did you mean 'lt\.path_patch'\?"),
+        ("circuits.decompx", r"Did you mean 'lt\.influence\.decompx'\?"),
+        ("activation_patching", r"llmtrace has no 'activation_patching'\. Did you mean 'lt\.patch_sweep'\?"),
+        ("run_with_cache", r"Did you mean 'lt\.capture'\?"),
+        ("nothing_like_it_at_all", r"llmtrace has no 'nothing_like_it_at_all'\.$"),
+    ],
+)
+def test_an_unknown_name_is_a_sentence_that_says_where_it_is(path: str, sentence: str) -> None:
+    with pytest.raises(AttributeError, match=sentence):
+        attrgetter(path)(llmtrace)
+
+
+def test_the_top_is_what_is_done_every_day() -> None:
+    rooms = [name for name in dir(llmtrace) if isinstance(getattr(llmtrace, name), ModuleType)]
+    assert len(dir(llmtrace)) - len(rooms) <= 45 and {*PACKAGES, "nodes", "errors"} == {*rooms}
+
+
+def documented() -> dict[str, str]:
+    """Every path that a page, a notebook or a docstring shows (`lt.influence.alti`), and one place that shows it."""
+    pages = [ROOT / "README.md", *(ROOT / ".github").glob("*.md"), *(ROOT / "benchmarks").glob("*.py")]
+    pages += [*(ROOT / "tutorials").rglob("*.ipynb"), *(ROOT / "llmtrace").rglob("*.py")]
+    return {
+        path: str(page.relative_to(ROOT))
+        for page in pages
+        for path in re.findall(r"\blt\.(\w+(?:\.\w+)*)", page.read_text(encoding="utf-8"))
     }
-    assert {name for name, room in seen.items() if not room} == set(llmtrace._ROOMS)
-    assert {name: room for name, room in seen.items() if room} == llmtrace._ROOM_OF
 
 
-def test_an_unknown_name_is_a_sentence() -> None:
-    with pytest.raises(AttributeError, match=r"llmtrace has no 'path_pach'\. Did you mean 'path_patch'"):
-        _ = llmtrace.path_pach
+def test_every_path_that_is_shown_is_there() -> None:
+    missing = []
+    for path, page in documented().items():
+        try:
+            attrgetter(path)(llmtrace)
+        except AttributeError as error:
+            missing.append(f"{page}: lt.{path}: {error}")
+    assert missing == []
 
 
 def test_the_version_is_the_installed_one() -> None:
@@ -101,7 +158,7 @@ def test_a_wrong_shape_is_refused_under_pytest(tmp_path: Path, shapes: Sequence[
 
 
 def test_the_shapes_of_this_package_are_checked_here() -> None:
-    import llmtrace.models.norm as norm
+    import llmtrace.models.components.norm as norm
 
     with pytest.raises(Exception, match="d_model"):
         norm.Norm("LN", weight=torch.zeros(2, 3), bias=None, eps=1e-5)
@@ -127,3 +184,11 @@ def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monk
 def test_embedded_models_fit_the_wheel() -> None:
     files = [f for f in (ROOT / "llmtrace" / "models" / "embedded").rglob("*") if f.is_file() and f.suffix != ".pyc"]
     assert 0 < sum(f.stat().st_size for f in files) < 4e6
+
+
+def test_what_others_call_it_leads_to_what_is_there() -> None:
+    for path in set(ELSEWHERE.values()):
+        found: Any = llmtrace
+        for part in path.split(".")[1:]:
+            found = getattr(found, part)
+        assert callable(found)

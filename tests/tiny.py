@@ -1,7 +1,7 @@
 """One list of tiny random float64 models, and random prompts for them. Every law is stated over this list.
 
 `MODELS` are pytest parameters; `MODELS.where(condition)` keeps those on which a law holds, and the condition's name
-says why it stops elsewhere (`decisions.md`, "Where the laws stop"). Under transformer-lens 3.9 each model comes as a
+says why it stops elsewhere (`tests/laws/README.md`, under "Stops"). Under transformer-lens 3.9 each model comes as a
 HookedTransformer and as a TransformerBridge, under 4.x as a TransformerBridge.
 """
 
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from llmtrace import models
-from llmtrace.models.from_weights import Shape, bridge_from_weights, hooked_from_weights
+from llmtrace.models.hand_built.from_weights import Shape, bridge_from_weights, hooked_from_weights
 from llmtrace.nodes import Head, Mlp
 from llmtrace.prompts import PromptSet
 
@@ -228,6 +228,18 @@ GEMMA3 = Family(
     "RMS", gated=True, rotary=True, kv_heads=KV_HEADS, post_norm=True,
 )  # fmt: skip
 
+GRANITE = Family(
+    "granite",
+    hugging_face(
+        "Granite", **LLAMA_SHAPE, **GROUPED, embedding_multiplier=2.0, residual_multiplier=0.6, logits_scaling=3.0,
+        attention_multiplier=0.4,
+    ),
+    "RMS", gated=True, rotary=True, kv_heads=KV_HEADS,
+)  # fmt: skip
+
+# On these the laws check every annotation: plain, grouped and gated, without MLPs, and a bridge
+SHAPES = ((GPT2, "hooked"), (LLAMA, "hooked"), (ATTN_ONLY, "hooked"), (LLAMA, "bridge"))
+
 FAMILIES = (GPT2, LLAMA, QWEN2, NEOX, GPTJ, PLAIN, ATTN_ONLY)
 BACKENDS = ("hooked", "bridge") if HOOKED_EXISTS else ("bridge",)
 # Processed and raw weights differ most for LayerNorm with everything in it and for RMSNorm with groups: both of those
@@ -254,7 +266,7 @@ POST_NORM = tinies([(GEMMA2, True)], [(GEMMA2, True)])
 # for laws of whatever depends on the kind of attention
 WIDE = tinies([(BLOOM, True), (GPT_NEO, True), (MISTRAL, True), (QWEN3, True)], [(QWEN3, False)])
 # for one law at least: with these, every family of `models.families` is stood on
-REST = tinies([(OPT, True), (PHI, True), (PHI3, True), (GEMMA, True), (GEMMA3, True)], [])
+REST = tinies([(OPT, True), (PHI, True), (PHI3, True), (GEMMA, True), (GRANITE, True), (GEMMA3, True)], [])
 # for laws that compare processed with raw weights of one family
 PROCESSED = tinies([(family, True) for family in (GPT2, LLAMA, QWEN2, NEOX, GPTJ)], [(GPT2, True), (LLAMA, True)])
 
@@ -343,6 +355,13 @@ def one_of_each(tiny: Tiny) -> bool:
     extra = (GPT2, True), (LLAMA, False), (QWEN2, True), (PLAIN, False)
     as_second = HOOKED_EXISTS and tiny.backend == "bridge" and tiny.family in (NEOX, ATTN_ONLY, GPT2)
     return (tiny.family, tiny.processed) not in extra and not as_second
+
+
+def of_each_shape(tiny: Tiny) -> bool:
+    """For what batches, padding and dtypes may not change: that is code which models of one shape share."""
+    return one_of_each(tiny) and (tiny.backend, tiny.family) in [
+        *((BACKENDS[0], family) for family in (GPT2, LLAMA, ATTN_ONLY)), ("bridge", LLAMA)
+    ]  # fmt: skip
 
 
 def some_nodes(tiny: Tiny) -> list[Head | Mlp]:

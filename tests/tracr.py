@@ -80,7 +80,7 @@ def _model(name: str, spec: dict[str, Any]) -> Any:
     """In float64, without norms; attention is scaled by 1 / sqrt(d_head), as Tracr's is. transformer-lens 3.9 only."""
     from transformer_lens import HookedTransformer, HookedTransformerConfig
 
-    from llmtrace.models.quiet import hooked_transformer_is_welcome
+    from llmtrace.models.loading.quiet_libraries import hooked_transformer_is_welcome
 
     with np.load(DATA / f"{name}.npz") as file:
         weights = _weights({key: torch.from_numpy(file[key]) for key in file}, spec)

@@ -1,52 +1,75 @@
 """The graph of a model, finding a circuit in it, running only that circuit, and judging it."""
 
-from llmtrace.circuits.background import background
-from llmtrace.circuits.circuit import Circuit, circuit_json_schema
-from llmtrace.circuits.compare import Comparison, Overlap, average_precision, compare, roc_auc
-from llmtrace.circuits.completeness import Completeness, Minimality, completeness, minimality
-from llmtrace.circuits.curves import FaithfulnessCurve, faithfulness_curve
-from llmtrace.circuits.definitions import (
-    DEFINITIONS,
-    Definition,
-    definition_json_schema,
-    find_definition,
-    load_definition,
-)
-from llmtrace.circuits.details import Details
-from llmtrace.circuits.discover import discover
-from llmtrace.circuits.discovery import (
-    METHODS,
-    acdc,
-    atp_star,
-    clean_corrupted,
-    eap,
-    eap_ig,
-    eap_ig_activations,
-    edge_pruning,
-    exact_edges,
-    hisp,
-    ifr,
-)
-from llmtrace.circuits.evaluation import CircuitReport, evaluate
-from llmtrace.circuits.formats import FORMATS, export_circuit, import_circuit
-from llmtrace.circuits.graph import Graph
-from llmtrace.circuits.hypotheses import Hypotheses, hypothesis_tests
-from llmtrace.circuits.patterns import Patterns, patterns, prompt_circuits
-from llmtrace.circuits.plan import DiscoveryPlan, plan_discover
-from llmtrace.circuits.random_circuits import random_circuits
-from llmtrace.circuits.running import run_circuit, run_circuits
-from llmtrace.circuits.scores import EdgeScores
-from llmtrace.circuits.selection import SELECTIONS, select
-from llmtrace.circuits.specificity import Specificity, specificity
-from llmtrace.circuits.stability import jaccard_stability, stable_edges
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "DEFINITIONS", "FORMATS", "METHODS", "SELECTIONS", "Circuit", "CircuitReport", "Comparison", "Completeness",
-    "Definition", "Details", "DiscoveryPlan", "EdgeScores", "FaithfulnessCurve", "Graph", "Hypotheses",
-    "Minimality", "Overlap", "Patterns", "Specificity", "acdc", "atp_star", "average_precision", "background",
-    "circuit_json_schema", "clean_corrupted", "compare", "completeness", "definition_json_schema", "discover",
-    "eap", "eap_ig", "eap_ig_activations", "edge_pruning", "evaluate", "exact_edges", "export_circuit",
-    "faithfulness_curve", "find_definition", "hisp", "hypothesis_tests", "ifr", "import_circuit",
-    "jaccard_stability", "load_definition", "minimality", "patterns", "plan_discover", "prompt_circuits",
-    "random_circuits", "roc_auc", "run_circuit", "run_circuits", "select", "specificity", "stable_edges",
-]  # fmt: skip
+from llmtrace.circuits.rows import METHODS as METHODS
+from llmtrace.rooms import open_room
+
+if TYPE_CHECKING:
+    from llmtrace.circuits.circuit import Circuit as Circuit, circuit_json_schema as circuit_json_schema
+    from llmtrace.circuits.definitions.definition import Definition as Definition
+    from llmtrace.circuits.definitions.load_definition import (
+        definition_json_schema as definition_json_schema,
+        load_definition as load_definition,
+    )
+    from llmtrace.circuits.discover import DiscoveryPlan as DiscoveryPlan, discover as discover
+    from llmtrace.circuits.discovery.acdc import acdc as acdc
+    from llmtrace.circuits.discovery.atp_star import atp_star as atp_star
+    from llmtrace.circuits.discovery.clean_corrupted import clean_corrupted as clean_corrupted
+    from llmtrace.circuits.discovery.eap import eap as eap
+    from llmtrace.circuits.discovery.eap_ig import eap_ig as eap_ig
+    from llmtrace.circuits.discovery.eap_ig_activations import eap_ig_activations as eap_ig_activations
+    from llmtrace.circuits.discovery.edge_pruning import edge_pruning as edge_pruning
+    from llmtrace.circuits.discovery.exact import exact as exact
+    from llmtrace.circuits.discovery.hisp import hisp as hisp
+    from llmtrace.circuits.discovery.ifr import ifr as ifr
+    from llmtrace.circuits.edge_scores import EdgeScores as EdgeScores
+    from llmtrace.circuits.evaluation.compare import (
+        Comparison as Comparison,
+        Overlap as Overlap,
+        average_precision as average_precision,
+        compare as compare,
+        roc_auc as roc_auc,
+    )
+    from llmtrace.circuits.evaluation.completeness import (
+        Completeness as Completeness,
+        Minimality as Minimality,
+        completeness as completeness,
+        minimality as minimality,
+    )
+    from llmtrace.circuits.evaluation.evaluate import CircuitReport as CircuitReport, evaluate as evaluate
+    from llmtrace.circuits.evaluation.faithfulness_curve import (
+        FaithfulnessCurve as FaithfulnessCurve,
+        faithfulness_curve as faithfulness_curve,
+    )
+    from llmtrace.circuits.evaluation.hypotheses import Hypotheses as Hypotheses, hypothesis_tests as hypothesis_tests
+    from llmtrace.circuits.evaluation.patterns import (
+        Patterns as Patterns,
+        patterns as patterns,
+        prompt_circuits as prompt_circuits,
+    )
+    from llmtrace.circuits.evaluation.random_circuits import random_circuits as random_circuits
+    from llmtrace.circuits.evaluation.specificity import Specificity as Specificity, specificity as specificity
+    from llmtrace.circuits.evaluation.stability import (
+        jaccard_stability as jaccard_stability,
+        stable_edges as stable_edges,
+    )
+    from llmtrace.circuits.evaluation.thorough import Details as Details
+    from llmtrace.circuits.exchange import export_circuit as export_circuit, import_circuit as import_circuit
+    from llmtrace.circuits.formats.format import Format as Format
+    from llmtrace.circuits.graph import Graph as Graph
+    from llmtrace.circuits.rows import (
+        DEFINITIONS as DEFINITIONS,
+        FORMATS as FORMATS,
+        SELECTIONS as SELECTIONS,
+        Discovery as Discovery,
+    )
+    from llmtrace.circuits.running.empty_circuit import background as background
+    from llmtrace.circuits.running.run_circuit import run_circuit as run_circuit, run_circuits as run_circuits
+    from llmtrace.circuits.selection.select import select as select
+
+    def __getattr__(name: str) -> Any: ...  # a row that was added later
+
+
+register = METHODS.register
+open_room(__name__, METHODS)

@@ -16,7 +16,7 @@ from llmtrace.circuits.graph import Graph
 from llmtrace.errors import FileFormatError, InputError, LLMTraceError, MismatchError
 from llmtrace.files import first_problem, read_json, require_schema, write_json
 from llmtrace.models import TraceModel
-from llmtrace.nodes import Edge, Node, parse_edge, parse_node, place_of
+from llmtrace.nodes import Edge, Node, parse_edge, parse_node, place_of, read_node
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +70,7 @@ class Circuit:
         """Every edge between these nodes, the input and the logits: a circuit of nodes. Raises NotFoundError for a node
         that the graph does not have."""
         writers = [(node,) for node in graph.nodes]
-        chosen = [parse_node(node) if isinstance(node, str) else node for node in nodes]
+        chosen = [read_node(node) for node in nodes]
         inside = torch.zeros(len(graph.nodes), dtype=torch.bool)
         inside[: graph.before(0)] = True
         inside[[place_of((node,), writers, "the graph") for node in chosen]] = True

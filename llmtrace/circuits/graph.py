@@ -8,7 +8,7 @@ k and v of all key-value heads, the MLP; the logits last. Names are made when so
     edges = sum_l [(H + 2 Hkv) before_l + before_l + H] + before_L,     before_l = 1 + (H + 1) l       (law 28)
 
 With `spans` the positions are told apart: a port is one column for each span of positions, `a9.h6<q>@END`, and an edge
-is what a writer brings a port *there*; the logits stay one column (`spans.py` says which token is where).
+is what a writer brings a port *there*; the logits stay one column (`span_columns.py` says which token is where).
 
 With `neurons` these hidden units are nodes of their own, `m3.n17`: each reads the stream through its own weights and
 writes its own part of the MLP, whose node is then the rest of the neurons and b_out. Their rows and columns follow
@@ -41,8 +41,8 @@ from llmtrace.models import (
     require_neurons,
     require_separate_heads,
 )
-from llmtrace.nodes import Edge, Head, KvHead, Logits, Mlp, Neuron, Node, Port, parse_node
-from llmtrace.signals.writes import writers
+from llmtrace.nodes import Edge, Head, KvHead, Logits, Mlp, Neuron, Node, Port, read_node
+from llmtrace.signals.node_writes import writers
 
 START = "start"  # the span before the first named position
 
@@ -210,8 +210,8 @@ class Graph:
     def in_mlps(self, values: Float[Tensor, "*lead node port"]) -> Float[Tensor, "*lead whole_node whole_port"]:
         """Numbers of the edges, summed over the neurons and the rest of each MLP: edges of `without_neurons`."""
         whole = self.without_neurons
-        rows = [whole.row[_of_mlp(node)] for node in self.nodes]
-        columns = [whole.column[replace(port, node=_of_mlp(port.node))] for port in self.ports]
+        rows = [whole.row[node.whole] for node in self.nodes]
+        columns = [whole.column[port.of(port.node.whole)] for port in self.ports]
         by_row = values.new_zeros(*values.shape[:-2], len(whole.nodes), values.shape[-1])
         by_row.index_add_(-2, torch.tensor(rows, device=values.device), values)
         total = values.new_zeros(*by_row.shape[:-1], len(whole.ports))
@@ -265,11 +265,7 @@ class Graph:
 
     def writer_of(self, port: Port) -> list[int]:
         """Rows of the writers that a port feeds: the query heads of a group share its k and v; logits feed none."""
-        node = port.node
-        if isinstance(node, KvHead):
-            group = self.n_heads // self.n_kv_heads
-            return [self.row[Head(node.layer, head)] for head in range(node.head * group, (node.head + 1) * group)]
-        return [] if isinstance(node, Logits) else [self.row[node]]
+        return [self.row[node] for node in port.node.feeds(self.n_heads // self.n_kv_heads)]
 
     @cached_property
     def columns_of(self) -> dict[int, list[int]]:
@@ -340,11 +336,6 @@ class Graph:
         return f"Graph({self.n_layers} layers x {self.n_heads} heads{kv}{more}{at}, {self.n_edges:,} edges)"
 
 
-def _of_mlp(node: Any) -> Any:
-    """A neuron's MLP; every other node itself."""
-    return Mlp(node.layer) if isinstance(node, Neuron) else node
-
-
 def _chosen(neurons: Sequence[Neuron | str] | Mapping[int, Sequence[int]]) -> tuple[Neuron, ...]:
     """Neurons by name or by layer, in the order of the rows."""
     if isinstance(neurons, Mapping):
@@ -352,7 +343,7 @@ def _chosen(neurons: Sequence[Neuron | str] | Mapping[int, Sequence[int]]) -> tu
     elif isinstance(neurons, str | Neuron) or not isinstance(neurons, Sequence):
         raise InputError(f"Expected a list of neurons, got {neurons!r} alone; write neurons=['m3.n17'] or {{3: [17]}}.")
     else:
-        listed = [parse_node(neuron) if isinstance(neuron, str) else neuron for neuron in neurons]
+        listed = [read_node(neuron) for neuron in neurons]
     for neuron in listed:
         if not isinstance(neuron, Neuron):
             raise InputError(f"Expected neurons such as 'm3.n17', got {neuron}; heads and MLPs are nodes anyway.")

@@ -7,22 +7,23 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from llmtrace.cli.ablate import ablate
-from llmtrace.cli.compare import compare
-from llmtrace.cli.convert import convert
-from llmtrace.cli.demo import demo
-from llmtrace.cli.discover import discover
-from llmtrace.cli.evaluate import evaluate
-from llmtrace.cli.generation import generation
-from llmtrace.cli.groups import ungrouped
-from llmtrace.cli.heads import heads
-from llmtrace.cli.influence import influence
-from llmtrace.cli.lens import lens
-from llmtrace.cli.models import models
-from llmtrace.cli.neurons import neurons
-from llmtrace.cli.patch import patch
-from llmtrace.cli.paths import paths
-from llmtrace.cli.trace import trace
+from llmtrace.cli.commands.ablate import ablate
+from llmtrace.cli.commands.compare import compare
+from llmtrace.cli.commands.convert import convert
+from llmtrace.cli.commands.demo import demo
+from llmtrace.cli.commands.discover import discover
+from llmtrace.cli.commands.evaluate import evaluate
+from llmtrace.cli.commands.generation import generation
+from llmtrace.cli.commands.heads import heads
+from llmtrace.cli.commands.influence import influence
+from llmtrace.cli.commands.lens import lens
+from llmtrace.cli.commands.methods import methods
+from llmtrace.cli.commands.models import models
+from llmtrace.cli.commands.neurons import neurons
+from llmtrace.cli.commands.patch import patch
+from llmtrace.cli.commands.paths import paths
+from llmtrace.cli.commands.trace import trace
+from llmtrace.cli.options.groups import ungrouped
 from llmtrace.errors import Cancelled, LimitError, LLMTraceError
 
 HELP = """From a prompt to a verified circuit: trace a transformer, score its parts, test the scores by intervening.
@@ -65,8 +66,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )  # fmt: skip
 for command in (
-    demo, models, trace, influence, generation, heads, neurons, lens, patch, ablate, paths, discover, evaluate, compare,
-    convert,
+    demo, models, methods, trace, influence, generation, heads, neurons, lens, patch, ablate, paths, discover, evaluate,
+    compare, convert,
 ):  # fmt: skip
     app.command()(ungrouped(command))
 

@@ -3,7 +3,12 @@
     metric(unembed(final_norm(resid_l)))
 
 Source: nostalgebraist 2020. Cost: one forward pass and one unembedding per stage. Law: the last stage is the model's
-own output (law 7). Known failure: early layers may keep their content in a basis that the unembedding cannot read.
+own output (law 7). Sign: positive speaks for the answer, as the metric does.
+Known failure: early layers may keep their content in a basis that the unembedding cannot read.
+
+    >>> lens = lt.influence.logit_lens(model, prompts)
+    >>> [round(value, 2) for value in lens.values.mean(1)[-3:].tolist()]
+    [1.38, 3.86, 8.72]
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmtrace.models import Architecture
-from llmtrace.signals.sites import site_name
+from llmtrace.models.hook_names import site_name
 
 
 def stream_stages(arch: Architecture) -> dict[str, str]:

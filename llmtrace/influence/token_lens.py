@@ -3,8 +3,13 @@
     p = softmax(unembed(final_norm(resid_stage)))        rank = 1 + number of tokens with a larger logit
 
 Source: nostalgebraist 2020. Cost: one forward pass, and one unembedding per stage (of one stage and batch at a time).
-Law: at the last stage these are the model's own probabilities (law 7).
+Law: at the last stage these are the model's own probabilities (law 7). Sign: a probability, and rank 1 is the token
+that the stage would say.
 Known failure: early stages need not be written in the final layer's basis; a low rank there is not ignorance.
+
+    >>> lens = lt.influence.token_lens(model, prompts)
+    >>> lens.first_stage(0, 0)
+    '3_mid'
 """
 
 from __future__ import annotations
@@ -20,8 +25,10 @@ from torch import Tensor
 from llmtrace.errors import InputError
 from llmtrace.influence.stages import stream_stages
 from llmtrace.models import TraceModel, describe, provenance, require_readout, token_labels, unembed
+from llmtrace.models.memory import Memory, in_one_pass
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, as_prompts
+from llmtrace.prompts.choice import Choice
 from llmtrace.signals import capture
 
 if TYPE_CHECKING:
@@ -79,15 +86,15 @@ def token_lens(
     prompts: PromptSet | str | Sequence[str],
     *,
     tokens: Sequence[Sequence[int]] | Sequence[str] | None = None,
-    positions: str | int | Sequence[str | int] | None = "END",
-    batch_size: int | None = None,
+    positions: Choice | None = "END",
+    memory: Memory = "auto",
 ) -> TokenLens:
     """Rank and probability of `tokens` at every stage.
 
     tokens      the same number for each prompt: numbers per prompt, or words for all prompts alike (default: the first
                 correct and the first wrong answer; where there are none, what the model says in the end)
     positions   names or numbers of places; None: every token of the prompts
-    batch_size  prompts at a time (default: all at once)
+    memory      for a pass beside what is read of it: bytes, "300MB" or "auto"
     """
     prompts = as_prompts(model, prompts)
     require_readout(model)
@@ -95,7 +102,8 @@ def token_lens(
     stages = stream_stages(arch)
     given = None if tokens is None and not all(prompts.correct) else _tokens(model, prompts, tokens)
     parts: list[_Read] = []
-    for chunk in track(prompts.batches(batch_size), "reading stages"):
+    at_once = in_one_pass(arch, prompts.clean.shape[1], memory, model.W_E)
+    for chunk in track(prompts.batches(at_once), "reading stages"):
         at = places[chunk]
         trace = capture(model, prompts[chunk], what=tuple(stages.values()), positions=None if positions is None else at)
         some = None if given is None else given[chunk]
@@ -151,11 +159,11 @@ def _read(model: TraceModel, stages: list[Tensor], at: Int[Tensor, "batch pos"],
     return _Read(tokens, *(torch.stack(x) for x in (probability, rank, top, top_probability)))
 
 
-def _places(prompts: PromptSet, positions: str | int | Sequence[str | int] | None) -> Int[Tensor, "batch pos"]:
+def _places(prompts: PromptSet, positions: Choice | None) -> Int[Tensor, "batch pos"]:
     if positions is None:
         every = torch.arange(prompts.clean.shape[1]).expand(len(prompts), -1)
         return every.where(prompts.mask, -1)
-    return prompts.places([positions] if isinstance(positions, str | int) else positions)
+    return prompts.places(positions)
 
 
 def _tokens(model: Any, prompts: PromptSet, tokens: Any) -> Int[Tensor, "batch token"]:
@@ -165,7 +173,7 @@ def _tokens(model: Any, prompts: PromptSet, tokens: Any) -> Int[Tensor, "batch t
     if not isinstance(tokens, Sequence) or isinstance(tokens, str) or not tokens:
         raise InputError(f"Expected a list of words, or of token numbers per prompt, got {tokens!r}; write [' Mary'].")
     if all(isinstance(word, str) for word in tokens):
-        from llmtrace.prompts.tokens import TokenReader
+        from llmtrace.prompts.making.token_reader import TokenReader
 
         reader = TokenReader.of(model)
         return torch.tensor([[reader.answer(word) for word in tokens]] * len(prompts))

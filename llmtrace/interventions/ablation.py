@@ -13,6 +13,9 @@ A node's output is z of a head, mlp_out of an MLP, the post-activation of a neur
 Source: Wang et al. 2022; McGrath et al. 2023 (self-repair). Cost: one pass to keep, one for a mean or the other run,
 then each node from its own layer on. Sign: negative change = the node supports the metric. Known failure: backup heads
 hide what is missing, and zero is far from anything the model has seen.
+
+    >>> lt.interventions.ablate(model, prompts)
+    Effects(mean ablation on logit_diff: 36 interventions, 4 prompts, before 8.72; MLP 0 -8.87, MLP 2 -8.48, 2.2 -7.58)
 """
 
 from __future__ import annotations
@@ -25,81 +28,60 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmtrace.errors import InputError, UnsupportedError
-from llmtrace.interventions.declared import Declared
 from llmtrace.interventions.effects import Effects
-from llmtrace.interventions.engine import Sweep
-from llmtrace.interventions.places import Masks, Written, read_place, site_of
-from llmtrace.interventions.ports import WRITERS
-from llmtrace.interventions.values import Change, EdgeChange, Fill, FromOther, Mean, New, Value
+from llmtrace.interventions.engine.changes import Change, EdgeChange, Fill, FromOther, Mean, New, Value
+from llmtrace.interventions.engine.places import Masks, Written, read_place, site_of
+from llmtrace.interventions.engine.ports import WRITERS
+from llmtrace.interventions.engine.sweep import Sweep
+from llmtrace.interventions.rows import ABLATIONS, OVER
+from llmtrace.methods import Method
 from llmtrace.metrics import MetricLike
 from llmtrace.models import Architecture, TraceModel, describe, require_additive
-from llmtrace.models.budget import Memory
+from llmtrace.models.memory import Memory
 from llmtrace.nodes import Edge, Node, Position, Site, parse_edge
+from llmtrace.plan import Declaration, declares
 from llmtrace.prompts import PromptSet, as_prompts, metric_of
+from llmtrace.prompts.choice import Choice
 
-Mode = Literal["zero", "mean", "resample", "value"]
-MODES = ("zero", "mean", "resample", "value")
 Over = Literal["group", "position", "global"]
-OVERS = ("group", "position", "global")
+Reference = Literal["corrupted", "clean"] | PromptSet
 
 
+@declares
 def ablate(
     model: TraceModel,
     prompts: PromptSet,
     nodes: Sequence[Written | Edge] | None = None,
     *,
-    mode: Mode = "mean",
+    ablation: str = "mean",
     over: Over = "group",
-    reference: Literal["corrupted", "clean"] | PromptSet = "corrupted",
-    value: Float[Tensor, " d"] | None = None,
-    positions: Sequence[Position] | None = None,
+    reference: Reference = "corrupted",
+    value: Float[Tensor, " d"] | float | None = None,
+    positions: Choice | None = None,
     together: bool = False,
     metric: MetricLike | None = None,
     memory: Memory = "auto",
     resume: str | Path | None = None,
-) -> Effects:
+) -> Declaration[Effects]:
     """Ablate each node in turn (default: all heads and MLPs), or all of `nodes` together.
 
+    ablation    a row of `ABLATIONS`
     nodes       heads, MLPs, neurons, sites or edges, as values or text ("9.6", "m3.n12", "a5.h5->a8.h6<v>")
     over        what a mean is taken over: "group" (per position), "position", or "global" (prompts and positions)
     reference   the prompts of the mean: these prompts' "corrupted" or "clean" side, or the clean side of another
                 PromptSet (held-out prompts)
-    value       the vector of mode="value"
+    value       the vector of ablation="value", or one number for all of it
     positions   ablate there only, names or indices (default: everywhere)
     memory      bytes, or "auto"
     resume      a file for partial results, taken up where it is there
 
-    Raises InputError for an unknown mode, a node the model does not have, no node at all, or prompts without the
-    corruption that the mode reads.
+    Raises InputError for an unknown ablation, a node the model does not have, no node at all, or prompts without the
+    corruption that the ablation reads.
     """
-    return plan_ablate(
-        model, prompts, nodes, mode=mode, over=over, reference=reference, value=value, positions=positions,
-        together=together, metric=metric, memory=memory,
-    ).run(resume)  # fmt: skip
-
-
-def plan_ablate(
-    model: TraceModel,
-    prompts: PromptSet,
-    nodes: Sequence[Written | Edge] | None = None,
-    *,
-    mode: Mode = "mean",
-    over: Over = "group",
-    reference: Literal["corrupted", "clean"] | PromptSet = "corrupted",
-    value: Float[Tensor, " d"] | None = None,
-    positions: Sequence[Position] | None = None,
-    together: bool = False,
-    metric: MetricLike | None = None,
-    memory: Memory = "auto",
-) -> Declared:
-    """The same, to be looked at before it is run: `.plan` says passes and memory, `.run()` gives the effects."""
     arch = describe(model)
-    for what, given, known in (("mode", mode, MODES), ("over", over, OVERS)):
-        if given not in known:
-            raise InputError(f"Expected {what} to be one of {', '.join(known)}, got {given!r}; choose one.")
-    if (mode == "value") != (value is not None):
-        raise InputError(f"Expected value= with mode='value' and only there, got mode={mode!r}; say both or neither.")
-    places = _read(nodes, positions, arch)
+    row = _row(ablation, over, value)
+    at = () if positions is None else prompts.chosen(positions)
+    places = _read(nodes, at, arch, prompts)
     if any(isinstance(place, Edge) for place in places):
         require_additive(model, "Ablating edges")
     bound = metric_of(model, prompts, metric)
@@ -107,10 +89,13 @@ def plan_ablate(
         as_prompts(model, reference)
     else:
         prompts.side(reference)
-    if mode == "resample" or (mode == "mean" and reference == "corrupted"):
-        prompts.require_corruption(f"{mode.capitalize()} ablation")
+    by_reference = "reference" in row.needs
+    if not by_reference and (over != "group" or reference != "corrupted"):
+        raise InputError(f"Expected over= and reference= with a mean, got ablation={ablation!r}; leave them out.")
+    if "corrupted" in row.needs or (by_reference and reference == "corrupted"):
+        prompts.require_corruption(f"{ablation.capitalize()} ablation")
     masks = Masks(prompts)
-    new, where = _new(mode, over, reference, value, prompts), masks[tuple(positions or ())]
+    new, where = row(prompts, over, reference, value), masks[at]
     changes: list[Change | EdgeChange] = []
     for place in places:
         if isinstance(place, Edge):
@@ -120,23 +105,21 @@ def plan_ablate(
             changes.append(Change(site, new, masks[site.at]))
     variants = [changes] if together else [[change] for change in changes]
     other = prompts.corrupted if prompts.has_corruption else None
-    writes = all(isinstance(change, Change) and change.site.kind in WRITERS for change in changes)
-    sweep = Sweep(
-        model, prompts, bound, variants, prompts.clean, other, memory=memory, label="ablating",
-        direct=writes and _adds_up(model),
-    )  # fmt: skip
     options = {
-        "mode": mode,
+        "ablation": ablation,
         "together": together,
-        **({"over": over} if mode == "mean" else {}),
-        **({"reference": reference if isinstance(reference, str) else reference.name} if mode == "mean" else {}),
-        **({"positions": "+".join(map(str, positions))} if positions else {}),
+        **({"over": over, "reference": getattr(reference, "name", reference)} if by_reference else {}),
+        **({"positions": "+".join(map(str, at))} if at else {}),
     }
-    return Declared(sweep, (places,) if together else tuple((place,) for place in places), f"{mode} ablation", options)
+    return Sweep(
+        model=model, prompts=prompts, metric=bound, base=prompts.clean, other=other, variants=variants,
+        direct=_adds_up(model, changes), nodes=(places,) if together else tuple((place,) for place in places),
+        method=f"{ablation} ablation", options=options, memory=memory, resume=resume, label="ablating",
+    )  # fmt: skip
 
 
 def _read(
-    nodes: Sequence[Written | Edge] | None, positions: Sequence[Position] | None, arch: Architecture
+    nodes: Sequence[Written | Edge] | None, at: tuple[Position, ...], arch: Architecture, prompts: PromptSet
 ) -> tuple[Node | Site | Edge, ...]:
     if nodes is not None and (isinstance(nodes, str) or not isinstance(nodes, Sequence)):
         raise InputError(f"Expected a list of nodes to ablate, got {nodes!r} alone; put it in a list: [Head(9, 6)].")
@@ -149,7 +132,7 @@ def _read(
         if isinstance(edge, Edge):
             found.append(_require_edge(edge, arch))
         else:
-            found.append(read_place(edge if positions is None else (edge, list(positions)), arch))
+            found.append(read_place((edge, at) if at else edge, arch, prompts))
     return tuple(found)
 
 
@@ -161,22 +144,44 @@ def _require_edge(edge: Edge, arch: Architecture) -> Edge:
     return edge
 
 
-def _new(mode: str, over: Any, reference: Any, value: Tensor | None, prompts: PromptSet) -> New:
-    match mode:
-        case "zero":
-            return Fill(0.0)
-        case "resample":
-            return FromOther()
-        case "value":
-            assert value is not None
-            return Value(value.expand(*prompts.clean.shape, *value.shape))
+def _row(ablation: str, over: str, value: Tensor | float | None) -> Method:
+    for what, said, known in (("ablation", ablation, tuple(ABLATIONS)), ("over", over, OVER.one_of)):
+        if said not in known:
+            raise InputError(f"Expected {what} to be one of {', '.join(known)}, got {said!r}; choose one.")
+    row = ABLATIONS[ablation]
+    if ("value" in row.needs) != (value is not None):
+        raise InputError(
+            f"Expected value= with ablation='value' and only there, got ablation={ablation!r}; say both or neither."
+        )
+    return row
+
+
+def zero(prompts: PromptSet, over: Over, reference: Reference, value: Tensor | float | None) -> New:
+    return Fill(0.0)
+
+
+def mean(prompts: PromptSet, over: Over, reference: Reference, value: Tensor | float | None) -> New:
     return Mean(over, "clean", reference) if isinstance(reference, PromptSet) else Mean(over, reference)
 
 
-def _adds_up(model: TraceModel) -> bool:
-    """Whether writes reach the residual stream as they are, so that there are direct effects to speak of."""
+def resample(prompts: PromptSet, over: Over, reference: Reference, value: Tensor | float | None) -> New:
+    return FromOther()
+
+
+def given(prompts: PromptSet, over: Over, reference: Reference, value: Tensor | float | None) -> New:
+    assert value is not None, "ablate asks for it"
+    return Value(value.expand(*prompts.clean.shape, *value.shape)) if isinstance(value, Tensor) else Fill(value)
+
+
+def _adds_up(model: TraceModel, changes: Sequence[Change | EdgeChange]) -> bool:
+    """Whether what changes is written, and writes reach the residual stream as they are: so that there are direct
+    effects to speak of."""
+    kinds = {change.site.kind if isinstance(change, Change) else "edge" for change in changes}
+    if not kinds <= set(WRITERS):
+        return False
+    of_neurons = "mlp_post" in kinds
     try:
-        require_additive(model, "A direct effect")
+        require_additive(model, "A direct effect", reads=(), recomputes=("mlp writes",) if of_neurons else ())
     except UnsupportedError:
         return False
     return True

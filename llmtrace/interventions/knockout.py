@@ -7,6 +7,13 @@
 Source: Geva et al. 2023 (knockout), Mohebbi et al. 2023 (value zeroing). Cost: one kept pass, then each window from its
 first layer and first query on. Sign: negative change = the metric needs what is read there. Known failure: information
 that has moved on to other positions before the window is not held back by it.
+
+    >>> lt.interventions.knock_out(model, prompts, ["END"], ["S2"])
+    Effects(attention knockout on logit_diff: 4 interventions, 4 prompts, before 8.72; scores 3@END<-S2 -7.85, scores
+    2@END<-S2 -0.966, scores 1@END<-S2 -0.0458)
+    >>> lt.interventions.zero_values(model, prompts, ["S2"])
+    Effects(value zeroing on logit_diff: 4 interventions, 4 prompts, before 8.72; v 3@S2 -7.54, v 2@S2 -0.976, v 0@S2
+    -0.0612)
 """
 
 from __future__ import annotations
@@ -17,32 +24,34 @@ from pathlib import Path
 import torch
 
 from llmtrace.errors import InputError
-from llmtrace.interventions.declared import Declared
 from llmtrace.interventions.effects import Effects
-from llmtrace.interventions.engine import Sweep
-from llmtrace.interventions.places import mask_of
-from llmtrace.interventions.values import Change, Fill
+from llmtrace.interventions.engine.changes import Change, Fill
+from llmtrace.interventions.engine.places import mask_at
+from llmtrace.interventions.engine.sweep import Sweep
 from llmtrace.metrics import MetricLike
 from llmtrace.models import Architecture, TraceModel, describe
-from llmtrace.models.budget import Memory
-from llmtrace.nodes import Head, Position, Site
+from llmtrace.models.memory import Memory
+from llmtrace.nodes import Head, NodeLike, Position, Site
+from llmtrace.plan import Declaration, declares
 from llmtrace.prompts import PromptSet, metric_of
+from llmtrace.prompts.choice import Choice
 from llmtrace.shapes import PositionMask
 
 
+@declares
 def knock_out(
     model: TraceModel,
     prompts: PromptSet,
-    queries: Sequence[Position],
-    keys: Sequence[Position],
+    queries: Choice,
+    keys: Choice,
     *,
     window: int = 1,
     layers: Sequence[int] | None = None,
-    heads: Sequence[Head] | None = None,
+    heads: Sequence[NodeLike] | None = None,
     metric: MetricLike | None = None,
     memory: Memory = "auto",
     resume: str | Path | None = None,
-) -> Effects:
+) -> Declaration[Effects]:
     """`queries` no longer see `keys`: one row for a window around each layer, or one for all of `layers`.
 
     window   how many layers are cut at once, around the layer of the row (at the ends fewer)
@@ -52,84 +61,68 @@ def knock_out(
     Raises InputError where a query would have nothing left to see, UnsupportedError on bridges that compute attention
     beside their hooks.
     """
-    return plan_knock_out(
-        model, prompts, queries, keys, window=window, layers=layers, heads=heads, metric=metric, memory=memory
-    ).run(resume)  # fmt: skip
-
-
-def plan_knock_out(
-    model: TraceModel,
-    prompts: PromptSet,
-    queries: Sequence[Position],
-    keys: Sequence[Position],
-    *,
-    window: int = 1,
-    layers: Sequence[int] | None = None,
-    heads: Sequence[Head] | None = None,
-    metric: MetricLike | None = None,
-    memory: Memory = "auto",
-) -> Declared:
-    """The same, to be looked at before it is run: `.plan` says passes and memory, `.run()` gives the effects."""
     arch, bound = describe(model), metric_of(model, prompts, metric)
-    at, unseen = _required(prompts, queries, "queries"), _required(prompts, keys, "keys")
+    from_, to = prompts.chosen(queries, "positions as queries"), prompts.chosen(keys, "positions as keys")
+    at, unseen = mask_at(prompts, from_), mask_at(prompts, to)
     if not arch.sinks:
         _require_something_to_see(at, unseen, causal=arch.causal)
     places = None if heads is None else arch.require_all(heads, (Head,), "whose attention is cut")
 
     def sites(cut: Sequence[int]) -> list[Site]:
-        found = [Site("scores", layer, tuple(queries), tuple(keys)) for layer in cut]
+        found = [Site("scores", layer, from_, to) for layer in cut]
         return (
             found
             if places is None
             else [Site("scores", h, s.at, s.keys) for s in found for h in places if h.layer == s.layer]
         )
 
-    windows = [arch.require_layers(layers)] if layers is not None else layer_windows(arch, window)
+    windows = _windows(arch, window, layers)
     rows = [row for row in map(sites, windows) if row]
     variants = [[Change(site, Fill(-torch.inf), at, unseen) for site in row] for row in rows]
-    sweep = Sweep(model, prompts, bound, variants, prompts.clean, None, memory=memory, label="knocking out")
-    options = {"queries": _said(queries), "keys": _said(keys), "window": window if layers is None else len(windows[0])}
-    return Declared(sweep, tuple(map(tuple, rows)), "attention knockout", options)
+    options = {"queries": _said(from_), "keys": _said(to), "window": window if layers is None else len(windows[0])}
+    return Sweep(
+        model=model, prompts=prompts, metric=bound, base=prompts.clean, variants=variants,
+        nodes=tuple(map(tuple, rows)), method="attention knockout", options=options, memory=memory, resume=resume,
+        label="knocking out",
+    )  # fmt: skip
 
 
+@declares
 def zero_values(
     model: TraceModel,
     prompts: PromptSet,
-    keys: Sequence[Position],
+    keys: Choice,
     *,
     window: int = 1,
     layers: Sequence[int] | None = None,
     metric: MetricLike | None = None,
     memory: Memory = "auto",
     resume: str | Path | None = None,
-) -> Effects:
+) -> Declaration[Effects]:
     """The values at `keys` are 0: one row for a window around each layer, or one for all of `layers`.
 
     Raises NotFoundError for a position that the prompts do not name.
     """
-    return plan_zero_values(
-        model, prompts, keys, window=window, layers=layers, metric=metric, memory=memory
-    ).run(resume)  # fmt: skip
-
-
-def plan_zero_values(
-    model: TraceModel,
-    prompts: PromptSet,
-    keys: Sequence[Position],
-    *,
-    window: int = 1,
-    layers: Sequence[int] | None = None,
-    metric: MetricLike | None = None,
-    memory: Memory = "auto",
-) -> Declared:
-    """The same, to be looked at before it is run: `.plan` says passes and memory, `.run()` gives the effects."""
-    arch, bound, at = describe(model), metric_of(model, prompts, metric), _required(prompts, keys, "keys")
-    windows = [arch.require_layers(layers)] if layers is not None else layer_windows(arch, window)
-    rows = [tuple(Site("v", layer, tuple(keys)) for layer in cut) for cut in windows]
+    arch, bound = describe(model), metric_of(model, prompts, metric)
+    zeroed = prompts.chosen(keys, "positions as keys")
+    at = mask_at(prompts, zeroed)
+    windows = _windows(arch, window, layers)
+    rows = [tuple(Site("v", layer, zeroed) for layer in cut) for cut in windows]
     variants = [[Change(site, Fill(0.0), at) for site in row] for row in rows]
-    sweep = Sweep(model, prompts, bound, variants, prompts.clean, None, memory=memory, label="zeroing values")
-    options = {"keys": _said(keys), "window": window if layers is None else len(windows[0])}
-    return Declared(sweep, tuple(rows), "value zeroing", options)
+    options = {"keys": _said(zeroed), "window": window if layers is None else len(windows[0])}
+    return Sweep(
+        model=model, prompts=prompts, metric=bound, base=prompts.clean, variants=variants, nodes=tuple(rows),
+        method="value zeroing", options=options, memory=memory, resume=resume, label="zeroing values",
+    )  # fmt: skip
+
+
+def _windows(arch: Architecture, window: int, layers: Sequence[int] | None) -> list[tuple[int, ...]]:
+    """All of `layers` at once, or a window around each layer."""
+    if layers is None:
+        return layer_windows(arch, window)
+    if window != 1:
+        raise InputError(f"Expected window= or layers=, got both (window={window}); leave one out.")
+    return [arch.require_layers(layers)]
 
 
 def layer_windows(arch: Architecture, window: int) -> list[tuple[int, ...]]:
@@ -138,14 +131,6 @@ def layer_windows(arch: Architecture, window: int) -> list[tuple[int, ...]]:
         raise InputError(f"Expected a window of 1 to {arch.n_layers} layers, got {window!r}.")
     starts = [layer - (window - 1) // 2 for layer in range(arch.n_layers)]
     return [tuple(range(max(0, start), min(arch.n_layers, start + window))) for start in starts]
-
-
-def _required(prompts: PromptSet, positions: Sequence[Position], what: str) -> PositionMask:
-    if isinstance(positions, str | int) or not positions:
-        raise InputError(f"Expected a list of positions as {what}, got {positions!r}; write ['END'].")
-    mask = mask_of(prompts, positions)
-    assert mask is not None
-    return mask
 
 
 def _require_something_to_see(queries: PositionMask, keys: PositionMask, *, causal: bool) -> None:

@@ -7,8 +7,13 @@
 layer x head, or layer x head x position. Each equals a full run with that activation replaced (laws 14-17).
 
 Source: Vig et al. 2020; Meng et al. 2022; Zhang and Nanda 2024; TransformerLens' `patching`. Cost: two forward passes,
-then each intervention its share of layers and positions (`plan_patch` says it beforehand). Sign: `normalised` is 1
+then each intervention its share of layers and positions (`lt.plan` says it beforehand). Sign: `normalised` is 1
 where a patch gives all of the other run's metric. Known failure: denoising misses an AND's inputs, noising an OR's.
+
+    >>> lt.interventions.patch(model, prompts, ["3.2", "resid_pre.3@S2"])
+    Effects(patch on logit_diff: 2 interventions, 4 prompts, before 1.84; resid_pre 3@S2 +3.1, 3.2 +2.56)
+    >>> lt.interventions.patch_sweep(model, prompts, "z")
+    Effects(patch on logit_diff: 32 interventions, 4 prompts, before 1.84; 3.2 +2.56, 3.3 -1.7, 3.5 +1.45)
 """
 
 from __future__ import annotations
@@ -18,14 +23,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llmtrace.errors import InputError
-from llmtrace.interventions.declared import Declared
 from llmtrace.interventions.effects import Effects
-from llmtrace.interventions.engine import Sweep
-from llmtrace.interventions.places import (
-    KINDS,
-    OF_KV_HEAD,
-    OF_LAYER,
-    OF_NEURON,
+from llmtrace.interventions.engine.changes import Change, FromOther
+from llmtrace.interventions.engine.places import (
     Masks,
     Written,
     every_position,
@@ -33,19 +33,23 @@ from llmtrace.interventions.places import (
     require_site,
     site_of,
 )
-from llmtrace.interventions.values import Change, FromOther
+from llmtrace.interventions.engine.sweep import Sweep
+from llmtrace.interventions.rows import KINDS, OF_KV_HEAD, OF_LAYER, OF_NEURON
 from llmtrace.metrics import MetricLike
 from llmtrace.models import Architecture, TraceModel, describe
-from llmtrace.models.budget import Memory
+from llmtrace.models.hook_names import ATTENTION, kind_of
+from llmtrace.models.memory import Memory
 from llmtrace.nodes import Head, KvHead, Node, Position, Site
+from llmtrace.plan import Declaration, declares
 from llmtrace.prompts import PromptSet, metric_of
+from llmtrace.prompts.choice import Choice
 from llmtrace.shapes import Tokens
-from llmtrace.signals.sites import ATTENTION
 
 Direction = Literal["denoising", "noising"]
 By = Literal["position", "head", "head and position", "layer", "query and key"]
 
 
+@declares
 def patch(
     model: TraceModel,
     prompts: PromptSet,
@@ -55,7 +59,7 @@ def patch(
     metric: MetricLike | None = None,
     memory: Memory = "auto",
     resume: str | Path | None = None,
-) -> Effects:
+) -> Declaration[Effects]:
     """One intervention per entry of `places`; places that are patched together are a list of their own.
 
     places      nodes, sites, text, each perhaps with positions: Head(9, 6), "a9.h6<q>@END", (Mlp(3), ["S1", "S2"])
@@ -66,9 +70,16 @@ def patch(
     Raises InputError for a place the model does not have, NotFoundError for a position the prompts do not name,
     UnsupportedError for an activation that the architecture lacks or does not go on with.
     """
-    return plan_patch(model, prompts, places, direction=direction, metric=metric, memory=memory).run(resume)
+    arch = describe(model)
+    if isinstance(places, str) or not isinstance(places, Sequence) or not places:
+        raise InputError(f"Expected a list of places to patch, got {places!r}; write ['9.6', 'm3@END'], for instance.")
+    rows = [tuple(read_place(w, arch, prompts) for w in (row if isinstance(row, list) else [row])) for row in places]
+    if not all(rows):
+        raise InputError("Expected at least one place in every intervention, got an empty list; leave it out.")
+    return _patching(model, prompts, tuple(rows), direction, metric, memory, {}, resume)
 
 
+@declares
 def patch_sweep(
     model: TraceModel,
     prompts: PromptSet,
@@ -76,12 +87,12 @@ def patch_sweep(
     *,
     by: By | None = None,
     layers: Sequence[int] | None = None,
-    positions: Sequence[Position] | None = None,
+    positions: Choice | None = None,
     direction: Direction = "denoising",
     metric: MetricLike | None = None,
     memory: Memory = "auto",
     resume: str | Path | None = None,
-) -> Effects:
+) -> Declaration[Effects]:
     """One intervention for each place of the model.
 
     what        one kind or several: resid_pre, resid_mid, resid_post, attn_out, mlp_out; z, q, k, v, pattern
@@ -91,49 +102,11 @@ def patch_sweep(
 
     Raises what `patch` raises. k and v are those of the key-value heads that exist.
     """
-    return plan_patch_sweep(
-        model, prompts, what, by=by, layers=layers, positions=positions, direction=direction, metric=metric,
-        memory=memory,
-    ).run(resume)  # fmt: skip
-
-
-def plan_patch(
-    model: TraceModel,
-    prompts: PromptSet,
-    places: Sequence[Written | list[Written]],
-    *,
-    direction: Direction = "denoising",
-    metric: MetricLike | None = None,
-    memory: Memory = "auto",
-) -> Declared:
-    """The same, to be looked at before it is run: `.plan` says passes and memory, `.run()` gives the effects."""
     arch = describe(model)
-    if isinstance(places, str) or not isinstance(places, Sequence) or not places:
-        raise InputError(f"Expected a list of places to patch, got {places!r}; write ['9.6', 'm3@END'], for instance.")
-    rows = [tuple(read_place(w, arch) for w in (row if isinstance(row, list) else [row])) for row in places]
-    if not all(rows):
-        raise InputError("Expected at least one place in every intervention, got an empty list; leave it out.")
-    return _patching(model, prompts, tuple(rows), direction, metric, memory, {})
-
-
-def plan_patch_sweep(
-    model: TraceModel,
-    prompts: PromptSet,
-    what: str | Sequence[str] = "resid_pre",
-    *,
-    by: By | None = None,
-    layers: Sequence[int] | None = None,
-    positions: Sequence[Position] | None = None,
-    direction: Direction = "denoising",
-    metric: MetricLike | None = None,
-    memory: Memory = "auto",
-) -> Declared:
-    """The same, to be looked at before it is run: `.plan` says passes and memory, `.run()` gives the effects."""
-    arch = describe(model)
-    kinds = (what,) if isinstance(what, str) else tuple(what)
+    kinds = tuple(map(kind_of, (what,) if isinstance(what, str) else what))
     if not kinds:
         raise InputError(f"Expected a kind of activation, one of {', '.join(KINDS)}; got none.")
-    chosen = arch.require_layers(layers)
+    chosen, asked_at = arch.require_layers(layers), None if positions is None else prompts.chosen(positions)
     sites: list[Site] = []
     for kind in kinds:
         require_site(Site(kind, chosen[0]), arch)
@@ -142,14 +115,14 @@ def plan_patch_sweep(
             raise InputError(f"Expected {kind} by one of {', '.join(_splits(kind))}, got by={split!r}; choose one.")
         at: tuple[Position, ...] = ()
         if "position" in split or "query" in split:
-            at = every_position(prompts) if positions is None else _listed(positions)
-        elif positions is not None:
-            sites += [Site(kind, place, _listed(positions)) for place in _parts(kind, split, chosen, arch)]
+            at = every_position(prompts) if asked_at is None else asked_at
+        elif asked_at is not None:
+            sites += [Site(kind, place, asked_at) for place in _parts(kind, split, chosen, arch)]
             continue
         sites += _sites(kind, split, chosen, at, arch)
     rows = tuple((site,) for site in sites)
     asked = {"what": "+".join(kinds), **({"by": by} if by else {})}
-    return _patching(model, prompts, rows, direction, metric, memory, asked)
+    return _patching(model, prompts, rows, direction, metric, memory, asked, resume)
 
 
 def _patching(
@@ -160,15 +133,18 @@ def _patching(
     metric: MetricLike | None,
     memory: Memory,
     options: dict[str, Any],
-) -> Declared:
+    resume: str | Path | None,
+) -> Sweep:
     base, other = base_and_other(prompts, direction)
     bound = metric_of(model, prompts, metric)
     prompts.require_corruption("Activation patching")
     arch, masks = describe(model), Masks(prompts)
     sites = [[site_of(place, arch) for place in row] for row in rows]
     variants = [[Change(site, FromOther(), masks[site.at], masks[site.keys]) for site in row] for row in sites]
-    sweep = Sweep(model, prompts, bound, variants, base, other, memory=memory, label="patching")
-    return Declared(sweep, rows, "patch", {"direction": direction, **options})
+    return Sweep(
+        model=model, prompts=prompts, metric=bound, base=base, other=other, variants=variants, nodes=rows,
+        method="patch", options={"direction": direction, **options}, memory=memory, resume=resume, label="patching",
+    )  # fmt: skip
 
 
 def base_and_other(prompts: PromptSet, direction: str) -> tuple[Tokens, Tokens]:
@@ -207,10 +183,3 @@ def _sites(kind: str, split: str, layers: Sequence[int], at: Sequence[Position],
             yield from (Site(kind, place, (query,), (key,)) for query in at for key in at)
         else:
             yield from (Site(kind, place, (position,)) for position in at)
-
-
-def _listed(positions: Sequence[Position]) -> tuple[Position, ...]:
-    listed = (positions,) if isinstance(positions, int | str) else tuple(positions)
-    if not listed:
-        raise InputError("Expected at least one position, got none; leave positions out for all of them.")
-    return listed

@@ -6,12 +6,17 @@
 (activation addition), Rimsky et al. 2024 (contrastive activation addition). Cost: one kept pass, then each place
 from its layer on; a generation is one full pass per token. Sign: positive change = the vector raises the
 metric. Known failure: a large coefficient breaks the text before it changes the topic.
+
+    >>> vector = lt.interventions.steering_vector(model, prompts, place="resid_post.2")
+    >>> lt.interventions.steer(model, prompts, vector, places="resid_post.2")
+    Effects(steering on logit_diff: 1 interventions, 4 prompts, before 8.72; resid_post 2 +0.249)
+    >>> lt.interventions.generate(model, prompts.texts[0], max_new_tokens=2)
+    Generation('Eric.' after 15 tokens)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,82 +25,71 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmtrace.errors import InputError, LimitError
-from llmtrace.interventions.declared import Declared
 from llmtrace.interventions.effects import Effects
-from llmtrace.interventions.engine import Sweep
-from llmtrace.interventions.hooks import hooks_of, name_of, part
-from llmtrace.interventions.kept import keep_sites
-from llmtrace.interventions.places import Written, mask_of, read_place, site_of
-from llmtrace.interventions.values import Add, Change
+from llmtrace.interventions.engine.base_run import keep_sites
+from llmtrace.interventions.engine.changes import Add, Change
+from llmtrace.interventions.engine.hooks import hooks_of, name_of, part
+from llmtrace.interventions.engine.places import Masks, Written, read_place, site_of
+from llmtrace.interventions.engine.sweep import Sweep
 from llmtrace.metrics import MetricLike
 from llmtrace.models import Architecture, TraceModel, describe, final_residual, provenance, require_live, unembed
-from llmtrace.models.budget import Memory
-from llmtrace.nodes import Position, Site
+from llmtrace.models.memory import Memory
+from llmtrace.nodes import Site
+from llmtrace.plan import Declaration, declares
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, as_prompts, metric_of
-from llmtrace.prompts.tokens import TokenReader
+from llmtrace.prompts.choice import Choice
+from llmtrace.prompts.making.token_reader import TokenReader
 
 
+@declares
 def steer(
     model: TraceModel,
     prompts: PromptSet,
     vector: Float[Tensor, " d"],
     *,
-    at: Written | list[Written],
+    places: Written | list[Written],
     coefficient: float = 1.0,
-    positions: Sequence[Position] | None = None,
+    positions: Choice | None = None,
     metric: MetricLike | None = None,
     memory: Memory = "auto",
     resume: str | Path | None = None,
-) -> Effects:
+) -> Declaration[Effects]:
     """Add `coefficient * vector` at each place in turn.
 
-    at          a place or a list of places: "resid_post.5", "a9.h6", Site("resid_pre", 3)
-    positions   only there, names or indices (default: everywhere)
+    places      a place or a list of places: "resid_post.5", "a9.h6", Site("resid_pre", 3)
+    positions   only there, names or indices (default: everywhere, or where a place says: "resid_post.5@END")
 
-    Raises InputError for a vector that is not as wide as the place.
+    Raises InputError for a vector that is not as wide as the place, or no place at all.
     """
-    return plan_steer(
-        model, prompts, vector, at=at, coefficient=coefficient, positions=positions, metric=metric, memory=memory
-    ).run(resume)  # fmt: skip
-
-
-def plan_steer(
-    model: TraceModel,
-    prompts: PromptSet,
-    vector: Float[Tensor, " d"],
-    *,
-    at: Written | list[Written],
-    coefficient: float = 1.0,
-    positions: Sequence[Position] | None = None,
-    metric: MetricLike | None = None,
-    memory: Memory = "auto",
-) -> Declared:
-    """The same, to be looked at before it is run: `.plan` says passes and memory, `.run()` gives the effects."""
-    arch, bound = describe(model), metric_of(model, prompts, metric)
-    places: list[Any] = at if isinstance(at, list) else [at]
-    sites = [_site(written, vector, arch) for written in places]
-    where = mask_of(prompts, tuple(positions or ()))
-    variants = [[Change(site, Add(coefficient * vector), where)] for site in sites]
-    sweep = Sweep(model, prompts, bound, variants, prompts.clean, None, memory=memory, label="steering")
+    arch, bound, masks = describe(model), metric_of(model, prompts, metric), Masks(prompts)
+    written = places if isinstance(places, list) else [places]
+    if not written:
+        raise InputError("Expected a place to steer at, got none; write places='resid_post.5', for instance.")
+    at = written if positions is None else [(place, prompts.chosen(positions)) for place in written]
+    sites = [_site(place, vector, arch, prompts) for place in at]
+    variants = [[Change(site, Add(coefficient * vector), masks[site.at])] for site in sites]
     options: dict[str, Any] = {"coefficient": coefficient, "norm": vector.norm().item()}
-    return Declared(sweep, tuple((site,) for site in sites), "steering", options)
+    return Sweep(
+        model=model, prompts=prompts, metric=bound, base=prompts.clean, variants=variants,
+        nodes=tuple((site,) for site in sites), method="steering", options=options, memory=memory, resume=resume,
+        label="steering",
+    )  # fmt: skip
 
 
 @torch.no_grad()
 def steering_vector(
-    model: TraceModel, prompts: PromptSet, *, at: Written, position: Position = "END"
+    model: TraceModel, prompts: PromptSet, *, place: Written, position: Choice = "END"
 ) -> Float[Tensor, " d"]:
     """Mean of the activation on the clean prompts less its mean on the corrupted ones, at one position. Cost: 2 F."""
     prompts = as_prompts(model, prompts)
     prompts.require_corruption("A steering vector")
     arch = describe(model)
-    site, where = site_of(read_place(at, arch), arch), mask_of(prompts, (position,))
-    assert where is not None
+    site, where = _everywhere(place, arch), prompts.position(position)
     means = []
     for side in ("clean", "corrupted"):
         kept = part(keep_sites(model, prompts.side(side), [name_of(site)])[name_of(site)], site)
-        means.append(kept[where.to(kept.device)].mean(0))
+        means.append(kept[torch.arange(len(where)), where.to(kept.device)].mean(0))
     return means[0] - means[1]
 
 
@@ -120,7 +114,7 @@ def generate(
     prompt: str | Int[Tensor, " pos"],
     *,
     vector: Float[Tensor, " d"] | None = None,
-    at: Written | None = None,
+    place: Written | None = None,
     coefficient: float = 1.0,
     max_new_tokens: int = 20,
     temperature: float = 0.0,
@@ -134,7 +128,11 @@ def generate(
     """
     arch, reader = describe(model), TokenReader.of(model)
     tokens = prompt.cpu().long() if isinstance(prompt, Tensor) else torch.tensor(reader.ids(prompt))
-    if (vector is None) != (at is None):
+    if not len(tokens) or not 0 <= int(tokens.min()) <= int(tokens.max()) < arch.d_vocab:
+        raise InputError(f"Expected token ids from 0 to {arch.d_vocab - 1}, got {tokens.tolist()}; write the text.")
+    if vector is None and coefficient != 1.0:
+        raise InputError(f"Expected coefficient= with a vector, got {coefficient} without one; leave it out.")
+    if (vector is None) != (place is None):
         raise InputError("Expected a vector and the place where it is added, got one of them; say both or neither.")
     if max_new_tokens < 1 or temperature < 0:
         raise InputError(
@@ -146,8 +144,8 @@ def generate(
             "ask for fewer."
         )
     changes = []
-    if vector is not None and at is not None:
-        changes = [Change(_site(at, vector, arch), Add(coefficient * vector))]
+    if vector is not None and place is not None:
+        changes = [Change(_site(_everywhere(place, arch), vector, arch), Add(coefficient * vector))]
         require_live(model, [name_of(change.site) for change in changes])
     generator, start = torch.Generator().manual_seed(seed), len(tokens)
     for _ in track(range(max_new_tokens), "generating"):
@@ -160,7 +158,7 @@ def generate(
         tokens = torch.cat([tokens, chosen])
         if int(chosen) == reader.tokenizer.eos_token_id:
             break
-    steered = {} if at is None else {"at": str(_site(at, vector, arch)), "coefficient": coefficient}
+    steered = {} if place is None else {"place": str(_site(place, vector, arch)), "coefficient": coefficient}
     return Generation(
         tokens=tokens,
         start=start,
@@ -171,9 +169,17 @@ def generate(
     )
 
 
-def _site(written: Written, vector: Tensor | None, arch: Architecture) -> Site:
-    """The place, refused where the vector does not fit."""
+def _everywhere(written: Written, arch: Architecture) -> Site:
+    """The place of an activation, refused where it says positions, which would not be read."""
     site = site_of(read_place(written, arch), arch)
+    if site.at or site.keys:
+        raise InputError(f"Expected a place without positions, got {site}; write {replace(site, at=(), keys=())}.")
+    return site
+
+
+def _site(written: Written, vector: Tensor | None, arch: Architecture, prompts: PromptSet | None = None) -> Site:
+    """The place, refused where the vector does not fit."""
+    site = site_of(read_place(written, arch, prompts), arch)
     wide = {"z": arch.d_head, "q": arch.d_head, "k": arch.d_head, "v": arch.d_head}.get(site.kind, arch.d_model)
     if site.kind in ("pattern", "scores", "mlp_pre", "mlp_post") or (wide == arch.d_head and site.index is None):
         raise InputError(f"Expected a residual stream, an output or one head to steer, got {site}.")

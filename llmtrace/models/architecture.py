@@ -1,16 +1,19 @@
-"""`describe(model)`: the facts about a model that the mathematics depends on, read once from its configuration."""
+"""`describe(model)`: the facts about a model that the mathematics depends on, read from its configuration and blocks.
+
+>>> lt.models.describe(model).heads[:2]
+(Head(layer=0, head=0), Head(layer=0, head=1))
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 from llmtrace.errors import InputError, UnsupportedError
+from llmtrace.models.blocks import norms_what_it_writes
 from llmtrace.models.protocol import TraceModel
-from llmtrace.nodes import Bias, Embed, Head, KvHead, Logits, Mlp, Neuron, Node, Port
-
-Place = TypeVar("Place", bound=Node)
+from llmtrace.nodes import Embed, Head, Logits, Mlp, Node, NodeLike, Port, read_node
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Architecture:
     parallel: bool  # attention and MLP of a layer read the same resid_pre
     attn_only: bool
     positional: str
-    post_norm: bool  # a norm between a block's output and the residual stream (Gemma 2, OLMo 2)
+    post_norm: bool  # a norm between what a block writes and the residual stream (Gemma 2, OLMo 2)
     logit_cap: float  # 0: none
     score_cap: float
     causal: bool
@@ -52,23 +55,18 @@ class Architecture:
 
     def require(self, node: Node) -> None:
         """Refuse a node that this model does not have."""
-        sizes = {Head: self.n_heads, KvHead: self.n_kv_heads, Neuron: self.d_mlp}
-        if isinstance(node, Logits):
-            return
-        if isinstance(node, Embed):
-            if node.part != "input":
+        if isinstance(node, Embed | Logits):
+            if node not in (Embed(), Logits()):
                 raise InputError(
                     f"{node} is not a node of its own: what enters the first block is one node, 'input' (Embed())."
                 )
             return
-        within = 0 <= node.layer < self.n_layers
-        if isinstance(node, Head | KvHead | Neuron):
-            index = node.index if isinstance(node, Neuron) else node.head
-            within = within and 0 <= index < sizes[type(node)]
-        if isinstance(node, Mlp | Neuron) and self.attn_only:
+        size = 1 if node.counted is None else getattr(self, node.counted)
+        within = 0 <= node.layer < self.n_layers and 0 <= getattr(node, "index", 0) < size
+        if node.in_mlp and self.attn_only:
             raise InputError(f"{node} is an MLP and this model is attention-only; name a head such as 'a0.h0'.")
-        if not within or isinstance(node, Bias):
-            if isinstance(node, Neuron):
+        if not within or node.constant:
+            if node.counted == "d_mlp":
                 raise InputError(
                     f"{node} is not in this model, which has layers 0-{self.n_layers - 1} and neurons "
                     f"0-{self.d_mlp - 1} in each; name one of these."
@@ -80,42 +78,42 @@ class Architecture:
 
     def reads(self, port: Port, node: Node) -> bool:
         """Whether a port comes after a node that writes."""
-        if isinstance(port.node, Logits) or isinstance(node, Embed):
+        before, after = node.depth, port.node.depth
+        if after is None or before == -1:
             return True
-        assert not isinstance(node, Logits)
-        if isinstance(port.node, Mlp) and isinstance(node, Head) and not self.parallel:
-            return node.layer <= port.node.layer
-        return node.layer < port.node.layer
+        if before is None:
+            return False
+        same_layer = port.node.in_mlp and not node.in_mlp and node.writes is not None and not self.parallel
+        return before <= after if same_layer else before < after
 
     def require_port(self, port: Port) -> None:
         """Refuse a port that this model does not have; keys and values belong to key-value heads."""
         self.require(port.node)
-        if isinstance(port.node, Neuron):
+        if port.node.whole != port.node:
             raise UnsupportedError(
                 f"Neurons read apart from their MLP in a graph of edges only (Graph.of(model, neurons=[...])); "
-                f"write m{port.node.layer} for the port of the whole MLP."
+                f"write {port.node.whole} for the port of the whole MLP."
             )
         shared = self.group > 1 and port.slot in ("k", "v")
-        if shared and isinstance(port.node, Head):
+        own = port.node.reader(port.slot, self.group)
+        if own != port.node and shared:
             raise InputError(
                 f"Query heads share keys and values here, {self.group} to a key-value head, so {port} is not its own; "
-                f"write a{port.node.layer}.kv{port.node.head // self.group}<{port.slot}>."
+                f"write {own}<{port.slot}>."
             )
-        if isinstance(port.node, KvHead) and not shared:
-            raise InputError(f"{port} is not a port of this model; write a{port.node.layer}.h{port.node.head}<...>.")
+        if own != port.node:
+            raise InputError(f"{port} is not a port of this model; write {own}<...>.")
 
-    def require_all(self, nodes: Sequence[Place], kinds: tuple[type, ...], role: str) -> tuple[Place, ...]:
-        """`nodes` as a tuple: at least one, each of `kinds` and in this model. `role` says what they are wanted for."""
+    def require_all(self, nodes: Sequence[NodeLike], kinds: tuple[type, ...], role: str) -> tuple[Any, ...]:
+        """`nodes`, or what names them: at least one, each of `kinds` and in this model. `role`: what they are for."""
         expected = f"Expected a list of nodes {role} ({', '.join(kind.__name__ for kind in kinds)})"
         if not isinstance(nodes, list | tuple):
             raise InputError(f"{expected}, got {nodes!r} alone; put it in a list: [Head(9, 6)].")
-        found: tuple[Place, ...] = tuple(nodes)
+        found: tuple[Any, ...] = tuple(read_node(node) for node in nodes)
         if not found:
             raise InputError(f"{expected}, got none; name one, or leave the argument out for all of them.")
         for node in found:
-            if isinstance(node, str):
-                raise InputError(f"{expected}, got the text {node!r}; parse_node({node!r}) makes a node of it.")
-            if not isinstance(node, kinds):
+            if type(node) not in kinds:
                 raise InputError(f"{expected}, got {node} ({type(node).__name__}); take it out.")
             self.require(node)
         return found
@@ -150,7 +148,7 @@ class Architecture:
 
 
 def describe(model: TraceModel) -> Architecture:
-    """The architecture of a HookedTransformer or TransformerBridge. Reads the configuration only."""
+    """The architecture of a HookedTransformer or TransformerBridge. Cost: none, no activation is computed."""
     cfg = getattr(model, "cfg", None)
     if cfg is None:
         raise InputError(
@@ -175,8 +173,7 @@ def describe(model: TraceModel) -> Architecture:
         parallel=bool(getattr(cfg, "parallel_attn_mlp", False)),
         attn_only=bool(getattr(cfg, "attn_only", False)),
         positional=str(getattr(cfg, "positional_embedding_type", "standard")),
-        post_norm=bool(getattr(cfg, "use_normalization_before_and_after", False))
-        or "Olmo2" in str(getattr(cfg, "original_architecture", "")),
+        post_norm=norms_what_it_writes(model),
         logit_cap=max(0.0, float(getattr(cfg, "output_logits_soft_cap", None) or 0.0)),
         score_cap=max(0.0, float(getattr(cfg, "attn_scores_soft_cap", None) or 0.0)),
         causal=getattr(cfg, "attention_dir", "causal") == "causal",

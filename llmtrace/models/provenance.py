@@ -1,20 +1,27 @@
-"""Where a model's numbers come from: identity, weight hash, processing flags, dtype and versions.
+"""Where a model's numbers come from: identity, weight hash, processing flags, the user's hooks, dtype and versions.
 
 `fold_value_biases` changes head results by O(0.4) (law 13), so a result without its flags cannot be compared with
 another. Models that llmtrace did not load are welcome; their flags are recorded as unknown.
+
+    >>> lt.models.provenance(model).flags
+    {'fold_ln': True, 'center_writing_weights': True, 'center_unembed': True, 'fold_value_biases': True}
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import torch
 from torch import nn
+
+from llmtrace.models.architecture import describe
+from llmtrace.models.state import weights_hash
+from llmtrace.models.user_hooks import user_hooks
 
 FLAGS = ("fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases")
 
@@ -25,6 +32,7 @@ class Provenance:
 
     model: str
     weights: str  # sha256 over names, shapes, dtypes and bytes
+    hooks: list[str]  # the places of the user's own hooks: what these numbers were taken from is not plain
     tokenizer: str | None  # sha256 of its vocabulary
     flags: dict[str, bool] | None
     dtype: str
@@ -52,19 +60,16 @@ def record_origin(model: nn.Module, origin: Origin) -> None:
     _origins[model] = origin
 
 
-def processing_flags(model: nn.Module) -> dict[str, bool] | None:
-    """The weight processing that `load` did, or None where nobody can know."""
-    origin = _origins.get(model)
-    return dict(origin.flags) if origin else None
-
-
 def provenance(model: Any) -> Provenance:
-    """Identity of a model as it stands now. Cost: a hash over the weights the first time (1 s for 100 M parameters)."""
+    """Identity of a model as it stands now. Cost: a hash over the weights the first time (1 s for 100 M parameters), a
+    look at all of them each time (`state.py`)."""
+    describe(model)  # refuses what is no model
     origin = _origins.get(model)
     parameter = next(model.parameters())
     return Provenance(
         model=origin.model if origin else str(getattr(model.cfg, "model_name", "unknown")),
         weights=weights_hash(model),
+        hooks=[hook.name for hook in user_hooks(model)],
         tokenizer=tokenizer_hash(getattr(model, "tokenizer", None)),
         flags=dict(origin.flags) if origin else None,
         dtype=str(parameter.dtype).removeprefix("torch."),
@@ -74,33 +79,9 @@ def provenance(model: Any) -> Provenance:
     )
 
 
-_hashes: WeakKeyDictionary[nn.Module, tuple[object, str]] = WeakKeyDictionary()
-
-
-def weights_hash(model: nn.Module) -> str:
-    """sha256 over every parameter: name, shape, dtype, bytes (in logical order, whatever the memory layout).
-
-    Computed once per state of the weights (`weights_state`).
-    """
-    state = weights_state(model)
-    known = _hashes.get(model)
-    if known is None or known[0] != state:
-        _hashes[model] = known = (state, _hash_parameters(model))
-    return known[1]
-
-
-def weights_state(model: nn.Module) -> object:
-    """Changes when parameters are replaced or edited in place: torch counts edits (not those by `.data`)."""
-    return tuple((p.data_ptr(), p._version) for p in model.parameters())
-
-
-def _hash_parameters(model: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, parameter in sorted(model.named_parameters()):
-        digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
-        plain = parameter.detach().cpu().contiguous()
-        digest.update(plain.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def taken_from(provenance: Mapping[str, Any]) -> tuple[str | None, tuple[str, ...]]:
+    """The weights and the places of hooks that a result was taken from: two that are compared have the same."""
+    return provenance.get("weights"), tuple(sorted(provenance.get("hooks", ())))
 
 
 def tokenizer_hash(tokenizer: Any) -> str | None:

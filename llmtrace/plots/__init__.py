@@ -5,7 +5,13 @@ plot(trace, layer=3, head=1)         the options of a noun are those of its draw
 save_report("report.html", "IOI", [Section("Effects", "...", figure=plot(effects))], provenance=effects.provenance)
 """
 
-from llmtrace.plots.nouns import NOUNS, plot
-from llmtrace.plots.report import Section, report, save_report
+from typing import TYPE_CHECKING
 
-__all__ = ["NOUNS", "Section", "plot", "report", "save_report"]
+from llmtrace.rooms import open_room
+
+if TYPE_CHECKING:
+    from llmtrace.plots.plot import plot as plot
+    from llmtrace.plots.report import Section as Section, report as report, save_report as save_report
+    from llmtrace.plots.rows import NOUNS as NOUNS, register as register
+
+open_room(__name__)

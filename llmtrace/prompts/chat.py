@@ -1,7 +1,7 @@
 """Conversations as a chat model reads them: its own template, and spans by message.
 
-    conversation = chat(model, [("system", "You are terse."), ("user", "Translate: la mer")],
-                        named={"the document": "la mer"})
+    conversation = from_messages(model, [("system", "You are terse."), ("user", "Translate: la mer")],
+                                 named={"the document": "la mer"})
     conversation.prompts       a PromptSet, for every method
     conversation.spans         template | system | user | the document
 
@@ -17,20 +17,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 from llmtrace.errors import InputError
-from llmtrace.prompts.assemble import NO_CORRUPTION, Pair, assemble
+from llmtrace.prompts.making.assemble import NO_CORRUPTION, Pair, assemble
+from llmtrace.prompts.making.token_reader import ModelOrTokenizer, TokenReader
 from llmtrace.prompts.prompt_set import PromptSet
 from llmtrace.prompts.spans import REST, Spans, Where, mark_texts
-from llmtrace.prompts.tokens import ModelOrTokenizer, TokenReader
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'"
     " }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 TEMPLATE = "template"
-Message = Mapping[str, str] | Sequence[str]  # {"role": ..., "content": ...} or (role, content)
+Message = Annotated[
+    Mapping[str, str] | Sequence[str], "a message such as ('user', 'Hi')"
+]  # {"role": ..., "content": ...} or (role, content)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,7 @@ class Chat:
         return f"Chat({self.prompts!r}, {self.spans!r})"
 
 
-def chat(
+def from_messages(
     model: ModelOrTokenizer,
     messages: Sequence[Message] | Sequence[Sequence[Message]],
     *,
@@ -99,8 +101,11 @@ def render(
 def _conversations(messages: Any) -> list[list[dict[str, str]]]:
     if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
         raise InputError(f"Expected a list of messages, got {messages!r}; write [('user', 'Hello')].")
-    several = isinstance(messages[0], Sequence) and not isinstance(messages[0][0], str)
-    return [[_message(message) for message in talk] for talk in (messages if several else [messages])]
+    several = isinstance(messages[0], Sequence) and not (messages[0] and isinstance(messages[0][0], str))
+    talks = messages if several else [messages]
+    if not all(talks):
+        raise InputError("Expected at least one message in every conversation, got none in one; leave it out.")
+    return [[_message(message) for message in talk] for talk in talks]
 
 
 def _message(message: Any) -> dict[str, str]:

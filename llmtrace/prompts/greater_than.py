@@ -1,4 +1,8 @@
-"""Greater-than: "The war lasted from the year 1742 to the year 17" -> a number above 42 (Hanna et al. 2023)."""
+"""Greater-than: "The war lasted from the year 1742 to the year 17" -> a number above 42 (Hanna et al. 2023).
+
+>>> lt.prompts.greater_than(model, 4).texts[0]
+'The voyage lasted from the year 1965 to the year 19'
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,9 @@ import random
 from collections.abc import Iterator
 
 from llmtrace.errors import InputError
-from llmtrace.prompts.assemble import Pair, assemble, refuse_no_prompts
+from llmtrace.prompts.making.assemble import Pair, assemble, refuse_no_prompts
+from llmtrace.prompts.making.token_reader import ModelOrTokenizer, TokenReader
 from llmtrace.prompts.prompt_set import PromptSet
-from llmtrace.prompts.tokens import ModelOrTokenizer, TokenReader
 
 NOUNS = (
     "war", "trip", "storm", "voyage", "dispute", "siege", "project", "reign", "famine", "drought", "conflict",

@@ -2,6 +2,9 @@
 
 clean      BOS r1 r2 ... rL r1 ... rk  ->  r(k+1)
 corrupted  BOS q1 q2 ... qL r1 ... rk      where no q is an r: nothing to copy from
+
+    >>> lt.prompts.induction(model, 4, length=5)
+    PromptSet(induction/other first stretch: 4 prompts of 8 tokens, 1 groups, seed 0)
 """
 
 from __future__ import annotations
@@ -9,9 +12,9 @@ from __future__ import annotations
 import random
 
 from llmtrace.errors import InputError
-from llmtrace.prompts.assemble import Pair, assemble, refuse_no_prompts
+from llmtrace.prompts.making.assemble import Pair, assemble, refuse_no_prompts
+from llmtrace.prompts.making.token_reader import ModelOrTokenizer, TokenReader
 from llmtrace.prompts.prompt_set import PromptSet
-from llmtrace.prompts.tokens import ModelOrTokenizer, TokenReader
 
 
 def induction(

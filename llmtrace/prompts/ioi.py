@@ -2,6 +2,12 @@
 
 IO is the name that is named once and receives, S the subject, named twice (S1, S2). Half of the prompts name IO first
 (ABBA), half S (BABA); a group is a template in one order, within which every position holds the same kind of word.
+
+    >>> prompts = lt.prompts.ioi(model, 4)
+    >>> prompts
+    PromptSet(ioi/abc: 4 prompts of 15 tokens, 2 groups, seed 0)
+    >>> prompts.texts[0]
+    'When Eric and Sam went to the garden, Sam offered a key to'
 """
 
 from __future__ import annotations
@@ -11,16 +17,69 @@ from collections.abc import Sequence
 from string import Formatter
 
 from llmtrace.errors import InputError
-from llmtrace.prompts.assemble import Pair, assemble, refuse_no_prompts
-from llmtrace.prompts.ioi_corruptions import CORRUPTIONS, Names
-from llmtrace.prompts.ioi_words import NAMES, SLOTS, TEMPLATES
+from llmtrace.prompts.making.assemble import Pair, assemble, refuse_no_prompts
+from llmtrace.prompts.making.token_reader import ModelOrTokenizer, TokenReader
 from llmtrace.prompts.prompt_set import PromptSet
-from llmtrace.prompts.tokens import ModelOrTokenizer, TokenReader
+from llmtrace.prompts.rows import CORRUPTIONS
 
 PER_GROUP = 4  # a mean over fewer prompts than this is no knock-out
 ORDERS = ("ABBA", "BABA")
 NAMED = ("A", "B", "S")
 UNLUCKY = 200  # draws in a row that gave nothing new: there is nothing new
+
+# The sentences and words are those that `tiny-english` was trained on, and common enough to be single tokens elsewhere.
+# {A} and {B} are the two names, {S} the one that gives; the answer follows. The last template tiny-english never saw.
+TEMPLATES = (
+    "When {A} and {B} went to the {place}, {S} {verb} a {object} to",
+    "Then {A} and {B} went to the {place}. {S} {verb} a {object} to",
+    "After {A} and {B} left the {place}, {S} {verb} the {object} to",
+    "While {A} and {B} were at the {place}, {S} {verb} a {object} to",
+    "{A} and {B} were working at the {place}. Then {S} decided to give a {object} to",
+    "Then, {A} and {B} had a long talk at the {place}. After that {S} {verb} the {object} to",
+    "After {A} and {B} went to the {place}, {S} {verb} a {object} to",
+)
+NAMES = (
+    "Mary", "John", "Tom", "Anna", "Alice", "Bob", "Kate", "Paul", "James", "Sarah", "David", "Laura", "Peter",
+    "Emma", "Jack", "Lucy", "Mark", "Jane", "Simon", "Nina", "Adam", "Rose", "Carl", "Ruth", "Eric", "Lily", "Sam",
+    "Amy", "Leo", "Max", "Dan", "Martin",
+)  # fmt: skip
+SLOTS = {
+    "place": (
+        "store", "park", "school", "beach", "office", "market", "garden", "library", "station", "museum",
+    ),
+    "object": (
+        "drink", "book", "ball", "gift", "key", "ring", "map", "letter", "flower", "coin",
+    ),
+    "verb": ("gave", "handed", "passed", "offered"),
+}  # fmt: skip
+
+# A corruption says what becomes of the three names (IO, S1, S2), with S1 = S2.
+Names = tuple[str, str, str]  # in the places of IO, S1, S2
+
+
+def abc(io: str, s: str, others: Names) -> Names:
+    """Three unrelated names: nobody is named twice, so nothing tells who receives. Wang et al.'s reference (pABC)."""
+    return others
+
+
+def s2_io_flip(io: str, s: str, others: Names) -> Names:
+    """S2 becomes IO: now S is named once and is the answer. A logit difference changes its sign."""
+    return io, s, io
+
+
+def s2_random(io: str, s: str, others: Names) -> Names:
+    """S2 alone becomes a third name: both names stay, the duplicate goes; IO and S are equally likely."""
+    return io, s, others[2]
+
+
+def s1_io_flip(io: str, s: str, others: Names) -> Names:
+    """IO and S1 change places: the answer stays, the *order* turns (ABBA to BABA). Isolates position information."""
+    return s, io, s
+
+
+def names(io: str, s: str, others: Names) -> Names:
+    """Other names in the same structure: S1 = S2 still, but the answer is another person. Isolates token identity."""
+    return others[0], others[1], others[1]
 
 
 def ioi(

@@ -1,4 +1,10 @@
-"""The user's own prompts: pairs in Python, or one JSON object per line of a file."""
+"""The user's own prompts: pairs in Python, or one JSON object per line of a file.
+
+>>> clean = "When Mary and John went to the store, John gave a key to"
+>>> corrupted = "When Mary and John went to the store, Mary gave a key to"
+>>> lt.prompts.from_pairs(model, [(clean, corrupted, "Mary", "John")])
+PromptSet(pairs: 1 prompts of 15 tokens, 1 groups)
+"""
 
 from __future__ import annotations
 
@@ -6,15 +12,15 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Any
 
 from llmtrace.errors import FileFormatError, InputError, LLMTraceError, NotFoundError, did_you_mean
-from llmtrace.prompts.assemble import Pair, assemble, refuse_long, refuse_no_prompts, refuse_unlike
+from llmtrace.prompts.making.assemble import Pair, assemble, refuse_long, refuse_no_prompts, refuse_unlike
+from llmtrace.prompts.making.token_reader import ModelOrTokenizer, TokenReader
 from llmtrace.prompts.prompt_set import PromptSet
-from llmtrace.prompts.tokens import ModelOrTokenizer, TokenReader
 
 KEYS = ("clean", "corrupted", "correct", "wrong", "positions", "group")
-Row: TypeAlias = Mapping[str, Any] | Sequence[Any]
+Row = Annotated[Mapping[str, Any] | Sequence[Any], "a dict or a tuple"]
 
 
 def from_pairs(

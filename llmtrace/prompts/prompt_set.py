@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,8 @@ import torch
 
 from llmtrace.errors import InputError, MismatchError, NotFoundError, did_you_mean
 from llmtrace.metrics import METRICS, Metric, custom
+from llmtrace.nodes import Position
+from llmtrace.prompts.choice import Choice, read_positions
 from llmtrace.prompts.fingerprints import fingerprints, require_same
 from llmtrace.shapes import Int, PositionMask, Positions, Tensor, Tokens
 
@@ -134,8 +136,15 @@ class PromptSet:
                 "make prompts with ioi(model) or from_pairs(model, pairs)."
             )
 
-    def position(self, place: str | int) -> Positions:
+    def chosen(self, asked: Choice, what: str = "positions", *, least: int = 1) -> tuple[Position, ...]:
+        """Names and numbers of what was written: a name, a number, a list of them, a slice, a mask (`choice.py`)."""
+        return read_positions(asked, self.lengths, what, least=least)
+
+    def position(self, place: Choice) -> Positions:
         """Where a named position is in each prompt; an index (negative: from the end of the real tokens) as well."""
+        place, *others = self.chosen(place)
+        if others:
+            raise InputError(f"Expected one position, got {len(others) + 1}; write 'END' or -1.")
         if isinstance(place, str):
             if place not in self.positions:
                 known = list(self.positions)
@@ -144,8 +153,6 @@ class PromptSet:
                     + did_you_mean(place, known)
                 )
             return self.positions[place]
-        if not isinstance(place, int) or isinstance(place, bool):
-            raise InputError(f"Expected a named position or a whole number, got {place!r}; write 'END' or -1.")
         at = self.lengths + place if place < 0 else torch.full_like(self.lengths, place)
         if bool((at < 0).any() | (at >= self.lengths).any()):
             raise InputError(
@@ -154,18 +161,13 @@ class PromptSet:
             )
         return at
 
-    def places(
-        self, asked: Iterable[str | int], what: str = "positions", *, least: int = 1
-    ) -> Int[Tensor, "batch place"]:
-        """`position` of each of a list; `what` they are, for the sentence that refuses fewer or one alone."""
-        listed = None if isinstance(asked, str) or not isinstance(asked, Iterable) else list(asked)
-        if listed is None or len(listed) < least:
-            raise InputError(f"Expected a list of {what}, got {asked!r}; write a list, such as ['END'] or [1, -1].")
+    def places(self, asked: Choice, what: str = "positions", *, least: int = 1) -> Int[Tensor, "batch place"]:
+        """`position` of each that was chosen; `what` they are, for the sentence that refuses fewer than `least`."""
         none = self.lengths.new_empty(len(self), 0)
-        return torch.cat([none, *(self.position(place)[:, None] for place in listed)], 1)
+        return torch.cat([none, *(self.position(place)[:, None] for place in self.chosen(asked, what, least=least))], 1)
 
     def batches(self, size: int | None) -> list[slice]:
-        """Slices of at most `size` prompts (None: all at once), for methods that take a `batch_size`."""
+        """Slices of at most `size` prompts (None: all at once): what goes through in one pass."""
         whole = isinstance(size, int) and not isinstance(size, bool)
         if size is not None and (not whole or size < 1):
             raise InputError(f"Expected a batch size of at least 1, got {size!r}; leave it out for all at once.")

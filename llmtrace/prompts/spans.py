@@ -7,7 +7,7 @@ it later. `merged` puts spans together again.
     Spans.of_text(model, prompts, {"the instruction": "Translate this", "the document": (20, 85)})
     Spans.of_positions(prompts, {"subject": [3, 4], "end": ["END"]})
     Spans.between(prompts, ("S1", "S2", "END"))
-    chat(model, messages).spans                                       by message, `chat.py`
+    from_messages(model, messages).spans                              by message, `chat.py`
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from llmtrace.errors import InputError, MismatchError, NotFoundError, did_you_mean
+from llmtrace.prompts.choice import Choice
 from llmtrace.prompts.fingerprints import require_same
+from llmtrace.prompts.making.token_reader import ModelOrTokenizer, TokenReader
 from llmtrace.prompts.prompt_set import PromptSet
-from llmtrace.prompts.tokens import ModelOrTokenizer, TokenReader
 
 REST, START = "rest", "start"
 Where = str | tuple[int, int]  # in a text: words that occur once, or (first character, character after the last)
@@ -59,7 +60,7 @@ class Spans:
         return mark_texts(model, prompts, marks)
 
     @classmethod
-    def of_positions(cls, prompts: PromptSet, spans: Mapping[str, Sequence[str | int]]) -> Spans:
+    def of_positions(cls, prompts: PromptSet, spans: Mapping[str, Choice]) -> Spans:
         """Spans as lists of positions: names of the prompt set, or indices (BOS counted, negative from the end). An
         empty list is a span that no prompt has."""
         if not isinstance(spans, Mapping):
@@ -72,15 +73,16 @@ class Spans:
         return found.spans()
 
     @classmethod
-    def between(cls, prompts: PromptSet, positions: Sequence[str | int]) -> Spans:
+    def between(cls, prompts: PromptSet, positions: Choice) -> Spans:
         """A span begins at its position (a name or an index) and ends before the next one; what comes before is
         "start"."""
-        begins = prompts.places(positions, "positions where spans begin").T  # span batch
+        names = prompts.chosen(positions, "positions where spans begin")
+        begins = prompts.places(names).T  # span batch
         at = torch.arange(prompts.clean.shape[1])
         reached = begins[:, :, None] <= at
         latest = begins[:, :, None].expand_as(reached).masked_fill(~reached, -1).max(0)
         of = (latest.indices + 1).masked_fill(latest.values < 0, 0)
-        return cls((START, *map(str, positions)), of.masked_fill(~prompts.mask, -1), prompts.fingerprints)
+        return cls((START, *map(str, names)), of.masked_fill(~prompts.mask, -1), prompts.fingerprints)
 
     @property
     def members(self) -> Bool[Tensor, "batch span pos"]:

@@ -1,4 +1,8 @@
-"""Plain texts as a `PromptSet`, for what needs neither answers nor a corruption: capturing, attention, rollout."""
+"""Plain texts as a `PromptSet`, for what needs neither answers nor a corruption: capturing, attention, rollout.
+
+>>> lt.prompts.from_texts(model, ["Mary gave a key to"])
+PromptSet(texts/none: 1 prompts of 6 tokens, 1 groups)
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,9 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from llmtrace.errors import InputError, LimitError, MismatchError
-from llmtrace.prompts.assemble import NO_CORRUPTION, Pair, assemble
+from llmtrace.prompts.making.assemble import NO_CORRUPTION, Pair, assemble
+from llmtrace.prompts.making.token_reader import ModelOrTokenizer, TokenReader
 from llmtrace.prompts.prompt_set import PromptSet
-from llmtrace.prompts.tokens import ModelOrTokenizer, TokenReader
 
 
 def from_texts(

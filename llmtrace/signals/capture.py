@@ -1,24 +1,28 @@
 """`capture`: one forward pass that keeps the activations asked for and nothing else.
 
 Cost: one forward pass without the unembedding. Memory: the asked tensors (at the asked positions) plus that pass.
+
+    >>> lt.signals.capture(model, prompts, what=("pattern", "z"))
+    Trace(ioi, clean: 4 prompts x 15 tokens, 8 activations of tiny-english)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from llmtrace.errors import InputError, NotFoundError, did_you_mean
-from llmtrace.models import TraceModel, describe, final_residual, provenance, token_labels
+from llmtrace.models import TraceModel, describe, final_residual, provenance, require_live_hooks, token_labels
+from llmtrace.models.hook_names import SITES, query_axis, resolve
+from llmtrace.models.memory import Memory, in_one_pass
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, as_prompts
-from llmtrace.signals.sites import SITES, query_axis, resolve
+from llmtrace.prompts.choice import Choice
 from llmtrace.signals.trace import Trace
-
-Position = str | int
 
 
 @torch.no_grad()
@@ -28,19 +32,19 @@ def capture(
     *,
     what: str | Sequence[str] = ("pattern", "z"),
     layers: Sequence[int] | None = None,
-    positions: Position | Sequence[Position] | Int[Tensor, "batch n"] | None = None,
+    positions: Choice | Int[Tensor, "batch n"] | None = None,
     side: str = "clean",
-    batch_size: int | None = None,
+    memory: Memory = "auto",
 ) -> Trace:
     """Run `prompts` and keep `what`.
 
     what        kinds ("pattern", "scores", "q", "k", "v", "z", "resid_pre", "resid_mid", "resid_post", "attn_out",
                 "mlp_pre", "mlp_post", "mlp_out", "embed", "pos_embed") or full TransformerLens names
     layers      which layers of the kinds (default: all)
-    positions   keep only these: names of the prompt set ("END", "S2"), indices, or a tensor of `n` indices per prompt;
+    positions   keep only these: names of the prompt set ("END", "S2"), indices, or an array of `n` indices per prompt;
                 of attention, the query axis
     side        "clean" or "corrupted"
-    batch_size  prompts per forward pass (default: all at once)
+    memory      for a pass beside what is kept: bytes, "300MB" or "auto"
 
     Raises NotFoundError for an unknown kind or position, UnsupportedError for a site the architecture lacks,
     LimitError over the context length.
@@ -50,10 +54,12 @@ def capture(
     layers = arch.require_layers(layers)
     names = resolve((what,) if isinstance(what, str) else tuple(what), layers, arch)
     _require_names(model, names)
+    require_live_hooks(model)
     kept, kept_names = _kept_positions(prompts, positions)
     tokens = prompts.side(side)
     parts: dict[str, list[Tensor]] = {name: [] for name in names}
-    for chunk in track(prompts.batches(batch_size), "capturing"):
+    at_once = in_one_pass(arch, tokens.shape[1], memory, model.W_E)
+    for chunk in track(prompts.batches(at_once), "capturing"):
         where = None if kept is None else kept[chunk]
         final_residual(model, tokens[chunk], [(n, _keeper(parts[n], where, query_axis(n))) for n in names])
     _require_all_fired(parts)
@@ -91,12 +97,13 @@ def select_positions(value: Tensor, positions: Int[Tensor, "batch n"], axis: int
 
 
 def _kept_positions(
-    prompts: PromptSet, positions: Position | Sequence[Position] | Int[Tensor, "batch n"] | None
+    prompts: PromptSet, positions: Choice | Int[Tensor, "batch n"] | None
 ) -> tuple[Int[Tensor, "batch n"] | None, tuple[str, ...]]:
     if positions is None:
         return None, ()
-    if isinstance(positions, Tensor):
-        if positions.ndim != 2 or len(positions) != len(prompts):
+    if isinstance(positions, np.ndarray | Tensor) and positions.ndim == 2 and positions.dtype not in (bool, torch.bool):
+        positions = torch.as_tensor(positions)
+        if len(positions) != len(prompts):
             raise InputError(
                 f"Expected positions of shape [{len(prompts)}, n], n indices per prompt, got {list(positions.shape)}; "
                 "write at[:, None] for one index each."
@@ -109,8 +116,8 @@ def _kept_positions(
         if bool((positions < 0).any() | (positions.cpu() >= prompts.lengths[:, None]).any()):
             raise InputError("Expected positions inside every prompt, got some in its padding; count from BOS.")
         return positions, tuple(f"#{i}" for i in range(positions.shape[1]))
-    asked = [positions] if isinstance(positions, str | int) else [*positions]
-    return prompts.places(asked), tuple(str(p) for p in asked)
+    asked = prompts.chosen(positions)
+    return prompts.places(asked), tuple(map(str, asked))
 
 
 def _require_names(model: TraceModel, names: Sequence[str]) -> None:

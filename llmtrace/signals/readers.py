@@ -1,4 +1,9 @@
-"""Typed readers over a `Trace`: one activation, its axes named."""
+"""Typed readers over a `Trace`: one activation, its axes named.
+
+>>> trace = lt.signals.capture(model, prompts)
+>>> tuple(lt.signals.attention_pattern(trace, 3).shape)
+(4, 8, 15, 15)
+"""
 
 from __future__ import annotations
 
@@ -6,8 +11,8 @@ from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.models import TraceModel, attention_weights
-from llmtrace.signals.sites import site_name
+from llmtrace.models import TraceModel, attention_weights, require_no_hooks
+from llmtrace.models.hook_names import ELSEWHERE, site_name
 from llmtrace.signals.trace import Trace
 
 
@@ -42,6 +47,7 @@ def z(trace: Trace, layer: int) -> Float[Tensor, "batch pos head d_head"]:
 
 def head_result(trace: Trace, model: TraceModel, layer: int) -> Float[Tensor, "batch pos head d_model"]:
     """What each head writes: z W_O, without the layer's bias b_O. Needs z in the trace."""
+    require_no_hooks(model, "A head's result", ("head writes", ELSEWHERE))
     W_O = attention_weights(model, layer).W_O
     return einsum(z(trace, layer), W_O, "batch pos head d_head, head d_head d_model -> batch pos head d_model")
 

@@ -11,7 +11,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from llmtrace.errors import NotFoundError, did_you_mean
-from llmtrace.signals.files import read_trace, write_trace
+from llmtrace.models.hook_names import layer_of
+from llmtrace.signals.trace_files import read_trace, write_trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,7 @@ class Trace:
     @property
     def layers(self) -> tuple[int, ...]:
         """Layers of which something was captured."""
-        found = {int(name.split(".")[1]) for name in self.activations if name.startswith("blocks.")}
+        found = {layer for name in self.activations if (layer := layer_of(name)) is not None}
         return tuple(sorted(found))
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:

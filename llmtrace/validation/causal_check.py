@@ -11,7 +11,7 @@ from torch import Tensor
 
 from llmtrace.errors import NotFoundError, did_you_mean
 from llmtrace.statistics import bootstrap_interval, bootstrap_ratio
-from llmtrace.validation.curves import Curves
+from llmtrace.validation.checks.deletion_curves import Curves
 
 if TYPE_CHECKING:
     import pandas as pd

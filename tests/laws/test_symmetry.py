@@ -9,17 +9,19 @@ from typing import Any
 
 import pytest
 import torch
+from every_method import TABLES, Scores, asked, half_circuit
+from room import for_passes, to_run, to_score
 from tiny import (
     ALL,
     POST_NORM,
     VOCAB,
-    WIDTH,
     Tiny,
     close,
     dot_products_are_seen,
     has_mlp,
     has_norm,
     no_rotary,
+    of_each_shape,
     one_of_each,
     over,
     prompts,
@@ -27,80 +29,36 @@ from tiny import (
 )
 
 from llmtrace import circuits, influence, interventions, models, signals
-from llmtrace.circuits import Circuit, Graph
+from llmtrace.circuits import Graph
 from llmtrace.nodes import Edge, Head, KvHead, Node
 from llmtrace.prompts import PromptSet
 
 # Every method several times over: shapes are checked where each has its own laws.
 pytestmark = pytest.mark.usefixtures("as_users_run")
 
-Scores = Callable[[Any, PromptSet], torch.Tensor]  # [batch ...]
-
-
-def half_circuit(model: Any) -> Circuit:
-    """A fixed random half of a model's edges."""
-    graph = Graph.of(model)
-    return Circuit(graph, graph.real & (torch.rand(graph.real.shape, generator=torch.Generator().manual_seed(2)) < 0.5))
-
-
-METHODS: dict[str, Scores] = {
-    "direct_logit_attribution": lambda m, p: influence.direct_logit_attribution(m, p).values.T,
-    "neuron_attribution": lambda m, p: influence.neuron_attribution(m, p).values.T,
-    "source_token_attribution": lambda m, p: influence.source_token_attribution(m, p).values.movedim(1, 0),
-    "logit_lens": lambda m, p: influence.logit_lens(m, p).values.T,
-    "raw_attention": lambda m, p: influence.raw_attention(m, p, layer=1).values,
-    "rollout": lambda m, p: influence.rollout(m, p).values,
-    "value_weighted_norms": lambda m, p: influence.value_weighted_norms(m, p, layer=1).values,
-    "alti": lambda m, p: influence.alti(m, p).values,
-    "alti_logit": lambda m, p: influence.alti_logit(m, p).values[:, 0],
-    "flow_routes": lambda m, p: influence.flow_routes(m, p, threshold=0.0).values[:, 0],
-    "attention_flow": lambda m, p: influence.attention_flow(m, p).values[:, 0],
-    "token_attribution": lambda m, p: influence.token_attribution(m, p).values[:, 0],
-    "decompx": lambda m, p: influence.decompx(m, p).values[:, 0],
-    "input_x_gradient": lambda m, p: influence.input_x_gradient(m, p).values[:, 0],
-    "integrated_gradients": lambda m, p: influence.integrated_gradients(m, p, steps=2).values[:, 0],
-    "occlusion": lambda m, p: influence.occlusion(m, p).values[:, 0],
-    "path_patch": lambda m, p: interventions.path_patch(m, p).change.T,
-    "ablate": lambda m, p: interventions.ablate(m, p, mode="resample").change.T,
-    "patch": lambda m, p: interventions.patch(m, p, ["resid_pre.1@MID", ["resid_pre.0@MID", "attn_out.1"]]).change.T,
-    "patch_sweep": lambda m, p: interventions.patch_sweep(m, p, "attn_out", positions=["MID", "END"]).change.T,
-    "patch_paths": lambda m, p: interventions.patch_paths(m, p, ["input -> logits"], direction="denoising").change.T,
-    "knock_out": lambda m, p: interventions.knock_out(m, p, ["END"], ["MID"]).change.T,
-    "zero_values": lambda m, p: interventions.zero_values(m, p, ["MID"]).change.T,
-    "project_out": lambda m, p: interventions.project_out(m, p, torch.ones(WIDTH, dtype=torch.float64)).change.T,
-    "steer": lambda m, p: interventions.steer(m, p, torch.ones(WIDTH, dtype=torch.float64), at="resid_pre.1").change.T,
-    "eap": lambda m, p: circuits.eap(m, p).per_prompt,
-    "eap-ig": lambda m, p: circuits.eap_ig(m, p, steps=2).per_prompt,
-    "clean-corrupted": lambda m, p: circuits.clean_corrupted(m, p).per_prompt,
-    "atp-star": lambda m, p: circuits.METHODS["atp-star"](m, p).per_prompt,
-    "ifr": lambda m, p: circuits.METHODS["ifr"](m, p).per_prompt,
-    "hisp": lambda m, p: circuits.METHODS["hisp"](m, p).per_prompt,
-    "run_circuit": lambda m, p: circuits.run_circuit(m, half_circuit(m), p)[:, None],
-}
-# a run per edge, or a pass per layer: their symmetries are those of `run_circuit` and `eap-ig`, which they consist of
-TOO_SLOW_HERE = {"exact", "acdc", "eap-ig-activations"}
+# a run per edge, or a pass per layer: their symmetries are those of `run_circuit` and `eap_ig`, which they consist of
+TOO_SLOW_HERE = {"exact", "acdc", "eap_ig_activations"}
 # decided by the mean over all prompts, and by a seed: not one number per prompt
-OF_THE_WHOLE_SET = {"edge-pruning"}
+OF_THE_WHOLE_SET = {"edge_pruning"}
+# compared with a mean over all prompts: a prompt alone has another score, and everything else holds
+AMONG_PROMPTS = {"eap_mean"}
 # noise is drawn for the places of a batch, so another batch has another noise
 OWN_NOISE = {"causal_trace"}
+NOT_HERE = TOO_SLOW_HERE | OWN_NOISE | OF_THE_WHOLE_SET
+METHODS: dict[str, Scores] = {"run_circuit": lambda m, p: circuits.run_circuit(m, p, half_circuit(m))[:, None]} | {
+    name: asked(row) for table in TABLES for name, row in table.items() if name not in NOT_HERE
+}
 # methods whose token axes keep the width of the padded batch: of the source alone, or of target and source
-PER_SOURCE = {
-    "source_token_attribution", "alti_logit", "flow_routes", "attention_flow", "token_attribution", "decompx",
-    "input_x_gradient", "integrated_gradients", "occlusion",
-}  # fmt: skip
-PER_TOKEN = {"raw_attention", "rollout", "value_weighted_norms", "alti"}
-
-
-def test_the_list_is_complete() -> None:
-    """A new row in any table of methods must come under these laws."""
-    tables = (influence.METHODS, interventions.METHODS, circuits.METHODS)
-    known = TOO_SLOW_HERE | OWN_NOISE | OF_THE_WHOLE_SET
-    assert {name for table in tables for name in table} == (set(METHODS) - {"run_circuit"}) | known
+OF_TOKENS = influence.METHODS.giving("tokens")
+PER_SOURCE = {"source_token_attribution"} | {
+    row.name for row in OF_TOKENS if {"metric", "positions"} & {*row.option_names()}
+}
+PER_TOKEN = {row.name for row in OF_TOKENS} - PER_SOURCE
 
 
 def applies(tiny: Tiny, method: str) -> bool:
     """Neurons need an MLP, a knockout scores that the model goes on with, AtP* queries and keys that are to be seen."""
-    if method == "atp-star":
+    if method == "atp_star":
         return dot_products_are_seen(tiny)
     return (has_mlp(tiny) or method != "neuron_attribution") and (scores_are_live(tiny) or method != "knock_out")
 
@@ -115,7 +73,7 @@ def scores_of(tiny: Tiny, name: str, *, padded: bool = False) -> torch.Tensor:
     return METHODS[name](tiny.model, prompts(padded=padded))
 
 
-@over(one_of_each)
+@over(of_each_shape)
 def test_methods_commute_with_the_order_of_prompts(tiny: Tiny) -> None:
     """Law 21: shuffled prompts give shuffled scores."""
     order, p = [3, 0, 4, 2, 1], prompts(padded=True)
@@ -131,6 +89,8 @@ def test_a_batch_is_a_loop_over_prompts(tiny: Tiny) -> None:
     """
     p = prompts(padded=True)
     for name, scores in every_method(tiny).items():
+        if name in AMONG_PROMPTS:
+            continue
         whole = scores_of(tiny, name, padded=True)
         for i in (0, 4):  # a long one and a short one
             alone = scores(tiny.model, p[i])[0]
@@ -153,15 +113,15 @@ def test_padding_leaves_real_positions_alone(tiny: Tiny) -> None:
         close(signals.resid_post(a, layer)[p.mask], signals.resid_post(b, layer)[p.mask], tiny.atol)
 
 
-@over(one_of_each)
+@over(of_each_shape)
 def test_what_padding_holds_does_not_reach_any_score(tiny: Tiny) -> None:
     """Law 47 for every method, mean ablation with its group means included."""
     p = prompts(padded=True)
     junk = torch.randint(VOCAB, p.clean.shape, generator=torch.Generator().manual_seed(9))
     other = replace(p, clean=p.clean.where(p.mask, junk), corrupted=p.corrupted.where(p.mask, junk.flip(0)))
     for scores in (
-        lambda q: interventions.ablate(tiny.model, q, mode="mean").change.T,
-        lambda q: circuits.run_circuit(tiny.model, half_circuit(tiny.model), q, ablation="mean")[:, None],
+        lambda q: interventions.ablate(tiny.model, q, ablation="mean").change.T,
+        lambda q: circuits.run_circuit(tiny.model, q, half_circuit(tiny.model), ablation="mean")[:, None],
     ):
         close(scores(other), scores(p), 10 * tiny.atol)
     for name, scores in every_method(tiny).items():
@@ -172,19 +132,24 @@ def test_what_padding_holds_does_not_reach_any_score(tiny: Tiny) -> None:
         close(got, expected, 10 * tiny.atol)
 
 
-@over(one_of_each)
+@over(of_each_shape)
 def test_smaller_batches_are_the_same_batch(tiny: Tiny) -> None:
     """Law 46 for the arguments that split a batch: memory is spent differently, numbers stay."""
     p, some = prompts(padded=True), [Head(0, 0), Head(1, 1)]
     what = ("pattern", "z", "resid_post")
-    one, two = (signals.capture(tiny.model, p, what=what, batch_size=size) for size in (None, 2))
+    rooms = ("auto", for_passes(tiny.model, 2, p.clean.shape[1]))
+    one, two = (signals.capture(tiny.model, p, what=what, memory=room) for room in rooms)
     for name in one.activations:
         close(two[name], one[name], tiny.atol)
     circuit = half_circuit(tiny.model)
     for split in (
         lambda size: interventions.ablate(tiny.model, p, some, memory=size * 30_000).after,
-        lambda size: circuits.eap(tiny.model, p, batch_size=size).per_prompt,
-        lambda size: circuits.evaluate(tiny.model, circuit, p, ablation="mean", n_random=0, batch_size=size).alone,
+        lambda size: circuits.eap(tiny.model, p, memory=to_score(tiny.model, p, size)).per_prompt,
+        lambda size: (
+            circuits.evaluate(
+                tiny.model, p, circuit, ablation="mean", draws=0, memory=to_run(tiny.model, p, size, "mean")
+            ).alone
+        ),
     ):
         close(split(2), split(100), 10 * tiny.atol)
 
@@ -351,7 +316,7 @@ def test_with_rotary_embeddings_that_law_stops(tiny: Tiny) -> None:
 # --- precision and chance ------------------------------------------------------------------------------------------
 
 
-@over(has_norm, one_of_each)
+@over(has_norm, of_each_shape)
 def test_float32_is_near_float64(tiny: Tiny) -> None:
     """Law 48: within 1e-4 of the scale of the scores, for every method."""
     single = tiny.build(tiny.family.source(0), dtype="float32")
@@ -362,7 +327,7 @@ def test_float32_is_near_float64(tiny: Tiny) -> None:
         assert (narrow.double() - wide).abs().max() <= 1e-4 * max(1.0, float(wide.abs().max())), name
 
 
-@over(one_of_each)
+@over(of_each_shape)
 def test_nothing_is_left_behind_and_nothing_is_random(tiny: Tiny) -> None:
     """Law 48: a second call, under another state of the global generator, gives the same numbers bit for bit; no method
     leaves a hook, a gradient or a changed weight behind."""

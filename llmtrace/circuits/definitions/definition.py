@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 from llmtrace.circuits.circuit import Circuit
 from llmtrace.circuits.definitions.expand import expand
-from llmtrace.circuits.definitions.notation import INPUT, LOGITS, ROLE, RoleEdge
+from llmtrace.circuits.definitions.role_edge import INPUT, LOGITS, ROLE, RoleEdge
 from llmtrace.circuits.graph import Graph
 from llmtrace.errors import InputError, MismatchError, did_you_mean
 from llmtrace.nodes import Head, Mlp, Node

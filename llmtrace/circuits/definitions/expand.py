@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from llmtrace.circuits.definitions.notation import INPUT, LOGITS, RoleEdge
+from llmtrace.circuits.definitions.role_edge import INPUT, LOGITS, RoleEdge
 from llmtrace.circuits.graph import Graph
 from llmtrace.errors import InputError
-from llmtrace.nodes import Embed, Logits, Mlp, Neuron, Node, Port
+from llmtrace.nodes import Logits, Mlp, Node, Port
 
 
 def expand(
@@ -50,13 +50,13 @@ class _Places:
     """Rows and columns of the nodes that a definition can name, whatever the graph splits them into."""
 
     def __init__(self, graph: Graph) -> None:
-        self.inputs: tuple[Node, ...] = tuple(node for node in graph.nodes if isinstance(node, Embed))
+        self.inputs: tuple[Node, ...] = tuple(node for node in graph.nodes if not node.reads)
         self.logits = graph.column[Port(Logits())]
         self._row, self._slots = graph.row, [port.slot for port in graph.ports]
-        self._neurons: dict[int, list[int]] = {}
+        self._parts: dict[Node, list[int]] = {}
         for row, node in enumerate(graph.nodes):
-            if isinstance(node, Neuron):
-                self._neurons.setdefault(node.layer, []).append(row)
+            if node.whole != node:
+                self._parts.setdefault(node.whole, []).append(row)
         self._read_by = graph.columns_of
 
     def rows_of(self, *groups: Iterable[Node]) -> list[int]:
@@ -64,7 +64,7 @@ class _Places:
         found: list[int] = []
         for node in (node for group in groups for node in group):
             found.append(self._row[node])
-            found += self._neurons.get(node.layer, []) if isinstance(node, Mlp) else []
+            found += self._parts.get(node, [])
         return found
 
     def columns_of(self, nodes: Iterable[Node], slots: Sequence[str] = ()) -> list[int]:

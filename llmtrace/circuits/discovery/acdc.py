@@ -3,14 +3,20 @@
 The decisions are those of the sequential algorithm, edge for edge: at each port the edges from the latest writer on are
 removed *cumulatively*, all states run as one batch, the prefix before the first one that moves the metric by tau falls,
 that edge is kept, and the rest is tried again. Since nearly all edges fall, nearly all speculation is accepted; and a
-state costs only what the removal can still move (`incremental.py`). Edges into nodes that no longer reach the logits
-fall without a run: their effect is exactly 0.
+state costs only what the removal can still move (`shrinking_circuit.py`). Edges into nodes that no longer reach the
+logits fall without a run: their effect is exactly 0.
 
 The score of an edge is the change of the metric when it was tried, so `select(scores, threshold=tau)` is the circuit.
 
 Source: Conmy et al. 2023. Law 38: the metric never moved by tau or more at an accepted step; tau -> 0 keeps every edge
-with an effect, tau = inf keeps none. Size is not monotone in tau (39), and the result depends on the order.
+with an effect, tau = inf keeps none. Size is not monotone in tau (law 39), and the result depends on the
+order. Sign: negative = the metric fell when the edge was removed.
 Cost: edges tried, each a part of a forward pass. Known failure: of an OR gate it keeps one half, whichever comes last.
+
+    >>> small = lt.load("induction")
+    >>> scores = lt.circuits.acdc(small, lt.prompts.induction(small, n=2, length=5), tau=0.1)
+    >>> lt.circuits.select(scores, threshold=0.1)
+    Circuit(4 of 12 edges, 3 nodes)
 """
 
 from __future__ import annotations
@@ -23,16 +29,19 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from llmtrace.circuits.background import background
+from llmtrace.circuits.edge_scores import EdgeScores
 from llmtrace.circuits.graph import Graph
-from llmtrace.circuits.ground import Ablation, Background, ablation_name
-from llmtrace.circuits.incremental import Incremental
-from llmtrace.circuits.running import run_masks
-from llmtrace.circuits.scores import EdgeScores
+from llmtrace.circuits.running.background import Ablation, Background, ablation_name
+from llmtrace.circuits.running.empty_circuit import background
+from llmtrace.circuits.running.needed_memory import bytes_to_run
+from llmtrace.circuits.running.run_circuit import run_masks
+from llmtrace.circuits.running.shrinking_circuit import Incremental
 from llmtrace.errors import InputError
 from llmtrace.interventions import Checkpoint, Memory, budget
 from llmtrace.metrics import Metric, MetricLike
-from llmtrace.models import TraceModel, is_bridge, provenance
+from llmtrace.metrics.metric import widened
+from llmtrace.models import ModelState, TraceModel, is_bridge, provenance
+from llmtrace.models.memory import at_once
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of
 from llmtrace.signals import node_writes
@@ -65,25 +74,26 @@ def acdc(
     graph, metric = Graph.of(model) if graph is None else graph, metric_of(model, prompts, metric)
     ground = ablation if isinstance(ablation, Background) else background(model, prompts, ablation, graph=graph)
     ground.require_fits(graph, prompts)
+    most = _states_at_once(model, graph, prompts, memory)
     engine = _engine(model, graph, prompts, metric, ground)
-    about = provenance(model).weights, graph, metric, prompts.clean, ground.name, ground.writes, float(tau)
+    about = ModelState.of(model), graph, metric, prompts.clean, ground.name, ground.writes, float(tau)
     checkpoint = Checkpoint(resume, "discovery", *about)
     walk = _Walk(
         column=len(graph.ports) - 1,
-        scores=ground.writes.new_zeros(len(prompts), *graph.real.shape),
+        scores=widened(ground.writes.new_zeros(len(prompts), *graph.real.shape)),  # as exact as the metric
         current=run_masks(model, graph, graph.real[None], prompts, metric, ground)[0],
     )
     if (state := checkpoint.read()) is not None:
         walk.load(state)
         engine.load(state, walk.column)
-    most = _states_at_once(model, graph, prompts, memory)
     for column in track(range(walk.column, -1, -1), "trying edges"):
         walk.settle(engine, column, tau, most)
         if checkpoint.due:
             checkpoint.write(walk.state() | engine.state())
     checkpoint.done()
     return EdgeScores(
-        graph=graph, per_prompt=walk.scores, method="acdc", metric=metric.name, provenance=provenance(model).as_dict(),
+        graph=graph, per_prompt=walk.scores, method="acdc", metric=metric.name,
+        higher_is_better=metric.higher_is_better, provenance=provenance(model).as_dict(),
         passes=f"{walk.tried:,} of {graph.n_edges:,} edges tried",
         options={"tau": tau, "ablation": ablation_name(ablation), "seed": prompts.seed},
         seconds=perf_counter() - started, fingerprints=prompts.fingerprints,
@@ -113,7 +123,7 @@ class _Walk:
             steps = values - torch.cat([self.current[None], values[:-1]])
             falls = _prefix(steps.mean(1).abs() < tau)
             seen = min(falls + 1, len(batch))
-            self.scores[:, batch[:seen], column] = steps[:seen].T
+            self.scores[:, batch[:seen], column] = steps[:seen].T.to(self.scores)
             if falls:
                 engine.accept(falls)
                 self.current = values[falls - 1]
@@ -134,9 +144,13 @@ def _prefix(accepted: Bool[Tensor, " state"]) -> int:
 
 
 def _states_at_once(model: TraceModel, graph: Graph, prompts: PromptSet, memory: Memory) -> int:
-    """A state holds, at the worst, the writes of a layer and their inputs; on a CPU more than `MOST` are not faster."""
+    """A state holds, at the worst, the writes of a layer and their inputs; on a CPU more than `MOST` are not faster.
+    Beside the states stand the background, the live writes and the scores."""
     each = 8 * graph.n_heads * prompts.clean.numel() * model.cfg.d_model * model.W_E.element_size()
-    return max(1, min(MOST, budget(memory, model.W_E.device) // each))
+    ground, live = bytes_to_run(model, graph, prompts, buffers=2)
+    scores = graph.real.numel() * model.W_E.element_size()
+    room = budget(memory, model.W_E.device) - len(prompts) * (ground + live + scores)
+    return at_once(room, each, MOST, "the runs of all prompts and one state of them", asked=memory)
 
 
 class _WholeRuns:

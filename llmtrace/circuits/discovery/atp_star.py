@@ -12,11 +12,14 @@ grad_drop skips the port's own layer (nothing is left of such an edge); the pape
 Source: Kramar, Lieberum, Shah & Nanda 2024 (nodes; the form for edges is ours). With both corrections off it is EAP,
 whose edges out of a node add up to AtP of that node (law 29); AtP* is not linear, so its edges do not add up so.
 Cost: 2 F + 1 W, and for every earlier write and head a query, a key and two patterns; grad_drop: all that L times.
-Memory: `gradients.py`, the patterns of all layers, and about two more buffers of the writes.
+Memory: `edge_scoring.py`, the patterns of all layers, and about two more buffers of the writes.
 Sign: as EAP, negative = patching the edge lowers the metric; with grad_drop no sign.
 Exact where nothing but the pattern bends: edges into q and k of the last layer without a final norm and MLP. Refused:
 caps of scores, norms of queries and keys, norms after attention, rotary bridges that do not show rotated queries.
 Known failure: all that bends behind the pattern is still a slope (a dead ReLU, a second saturated softmax: 0).
+
+    >>> lt.circuits.atp_star(model, prompts)
+    EdgeScores(atp_star of logit_diff: 1,519 edges; m2->a3.h2<k> -5.1, m2->a3.h2<v> -4.25)
 """
 
 from __future__ import annotations
@@ -28,18 +31,27 @@ from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.circuits.discovery.batches import recorder_of, scored, writes_of
-from llmtrace.circuits.gradients import Gradients, edge_products, reader_gradients
+from llmtrace.circuits.discovery.scoring.edge_scoring import Gradients, edge_products, reader_gradients
+from llmtrace.circuits.discovery.scoring.prompt_scores import recorder_of, scored, writes_of
+from llmtrace.circuits.edge_scores import EdgeScores
 from llmtrace.circuits.graph import Graph
-from llmtrace.circuits.scores import EdgeScores
-from llmtrace.circuits.spans import require_no_spans
+from llmtrace.circuits.running.span_columns import require_no_spans
 from llmtrace.errors import InputError
 from llmtrace.interventions import Memory
 from llmtrace.metrics import Metric, MetricLike
-from llmtrace.models import Hook, TraceModel, attention_weights, describe, head_readers, project, require_live
-from llmtrace.models.dot_product import require_dot_product, rotated, rotation, score_scale
+from llmtrace.models import (
+    Hook,
+    TraceModel,
+    attention_weights,
+    describe,
+    head_readers,
+    project,
+    require_live,
+    require_no_hooks,
+)
+from llmtrace.models.components.query_key import require_dot_product, rotated, rotation, score_scale
+from llmtrace.models.hook_names import site_name
 from llmtrace.prompts import PromptSet
-from llmtrace.signals.sites import site_name
 
 Stream = Float[Tensor, "batch pos d_model"]
 Scores = Float[Tensor, "batch node port"]
@@ -53,7 +65,6 @@ def atp_star(
     graph: Graph | None = None,
     qk_fix: bool = True,
     grad_drop: bool = False,
-    batch_size: int | None = None,
     memory: Memory = "auto",
 ) -> EdgeScores:
     """Scores of every edge, per prompt.
@@ -67,6 +78,7 @@ def atp_star(
     layers = range(describe(model).n_layers)
     if qk_fix:
         describe(model).require_pre_norm("The QK fix of AtP*")
+        require_no_hooks(model, "The QK fix of AtP*", ("pattern", "z"))
         require_dot_product(model, "The QK fix of AtP*")
     if grad_drop:
         if len(layers) < 2:
@@ -93,7 +105,7 @@ def atp_star(
         return _mean_over_other_layers(graph, without)
 
     return scored(
-        "atp-star", of_batch, model, prompts, metric, graph, batch_size=batch_size, memory=memory, points=3,
+        "atp_star", of_batch, model, prompts, metric, graph, memory=memory, points=1, buffers=5,
         passes=f"{1 + len(layers)} forward, {len(layers)} backward" if grad_drop else "2 forward, 1 backward",
         options={"qk_fix": qk_fix, "grad_drop": grad_drop},
     )  # fmt: skip

@@ -3,12 +3,15 @@
     score(u -> v) = < a_u(corrupted) - a_u(clean), d metric / d x_v at clean >           noising
     score(u -> v) = < a_u(clean) - a_u(corrupted), d metric / d x_v at corrupted >       denoising
 
-Source: Syed, Rager & Conmy 2023; Nanda 2023. Cost and memory: `gradients.py`.
+Source: Syed, Rager & Conmy 2023; Nanda 2023. Cost: 2 F + 1 W; memory: `edge_scoring.py`.
 Sign: negative = patching the edge lowers the metric (denoising: positive = it restores it). Laws: clean = corrupted
-gives 0 (35); the edges out of a node sum to its attribution patching score (29); edges into logits are exact without a
-final norm (31). Denoising is not the negative of noising (36 is no law).
+gives 0 (law 35); the edges out of a node sum to its attribution patching score (law 29); edges into logits are exact
+without a final norm (law 31). Denoising is not the negative of noising.
 Known failure: where the run sits on a plateau (an OR gate's dead ReLU, a saturated softmax) every score is 0.
 And a circuit of its best edges can miss the one that matters: look at faithfulness over several sizes and prompt sets.
+
+    >>> lt.circuits.eap(model, prompts)
+    EdgeScores(eap of logit_diff: 1,519 edges; m2->a3.h2<v> -4.25, a3.h2->logits -3.34)
 """
 
 from __future__ import annotations
@@ -16,10 +19,10 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.circuits.discovery.batches import recorder_of, scored, writes_of
-from llmtrace.circuits.gradients import edge_products, reader_gradients
+from llmtrace.circuits.discovery.scoring.edge_scoring import edge_products, reader_gradients
+from llmtrace.circuits.discovery.scoring.prompt_scores import recorder_of, scored, writes_of
+from llmtrace.circuits.edge_scores import EdgeScores
 from llmtrace.circuits.graph import Graph
-from llmtrace.circuits.scores import EdgeScores
 from llmtrace.errors import InputError
 from llmtrace.interventions import Memory
 from llmtrace.metrics import Metric, MetricLike
@@ -35,11 +38,10 @@ def eap(
     graph: Graph | None = None,
     rule: str = "standard",
     direction: str = "noising",
-    batch_size: int | None = None,
     memory: Memory = "auto",
 ) -> EdgeScores:
     """Scores of every edge, per prompt. Cost: 2 forward passes and 1 backward pass, as many prompts at a time as
-    `memory` (or `batch_size`) allows; the scores do not depend on it.
+    `memory` allows; the scores do not depend on it.
 
     Raises InputError for a metric whose gradient vanishes at the run (KL to the clean run).
     """
@@ -48,12 +50,11 @@ def eap(
 
     def of_batch(graph: Graph, some: PromptSet, read: Metric) -> Float[Tensor, "batch node port"]:
         here, other = ("clean", "corrupted") if direction == "noising" else ("corrupted", "clean")
-        record = recorder_of(model, graph)
+        record = recorder_of(model, graph, taken_from=writes_of(model, graph, some.side(other)))
         gradients = reader_gradients(model, graph, some, read, tokens=some.side(here), hooks=record.hooks, rule=rule)
-        there = writes_of(model, graph, some.side(other))
-        return edge_products(gradients, there.sub_(record.values))
+        return edge_products(gradients, record.values)
 
     return scored(
-        "eap", of_batch, model, prompts, metric, graph, batch_size=batch_size, memory=memory,
+        "eap", of_batch, model, prompts, metric, graph, memory=memory,
         passes="2 forward, 1 backward", options={"rule": rule, "direction": direction},
     )  # fmt: skip

@@ -2,11 +2,14 @@
 
     score(u -> v) = < a_u(corrupted) - a_u(clean), mean_k d metric / d x_v at e' + t_k (e - e') >,   t_k = (k - 1/2) / K
 
-e, e': clean and corrupted embeddings. Source: Hanna, Pezzelle & Belinkov 2024 (ours takes
-midpoints).
+e, e': clean and corrupted embeddings. Source: Hanna, Pezzelle & Belinkov 2024 (ours takes midpoints).
+Sign: as EAP, negative = patching the edge lowers the metric.
 Cost: 2 F + K (F + W); the K points ride in one batch where memory allows.
 Law 32: the edges out of `input` sum to m(corrupted) - m(clean) as K grows.
 Known failure: the path of embeddings need not pass where the model works; the difference of writes is that of the ends.
+
+    >>> lt.circuits.eap_ig(model, prompts)
+    EdgeScores(eap_ig of logit_diff: 1,519 edges; input->m0 -7.09, m0->a3.h3<v> +4.42)
 """
 
 from __future__ import annotations
@@ -17,10 +20,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.circuits.discovery.batches import OfBatch, change_of_writes, scored
-from llmtrace.circuits.gradients import edge_products, reader_gradients
+from llmtrace.circuits.discovery.scoring.edge_scoring import edge_products, reader_gradients
+from llmtrace.circuits.discovery.scoring.prompt_scores import OfBatch, change_of_writes, scored
+from llmtrace.circuits.edge_scores import EdgeScores
 from llmtrace.circuits.graph import Graph
-from llmtrace.circuits.scores import EdgeScores
 from llmtrace.errors import InputError
 from llmtrace.interventions import Memory
 from llmtrace.metrics import Metric, MetricLike
@@ -36,13 +39,12 @@ def eap_ig(
     graph: Graph | None = None,
     rule: str = "standard",
     steps: int = 5,
-    batch_size: int | None = None,
     memory: Memory = "auto",
 ) -> EdgeScores:
     """Scores of every edge, per prompt, from `steps` points of the path. Raises InputError for less than one step."""
     of_batch = along_inputs(model, midpoints(steps), rule)
     return scored(
-        "eap-ig", of_batch, model, prompts, metric, graph, batch_size=batch_size, memory=memory, points=steps,
+        "eap_ig", of_batch, model, prompts, metric, graph, memory=memory, points=steps,
         passes=f"{2 + steps} forward, {steps} backward", options={"rule": rule, "steps": steps},
     )  # fmt: skip
 

@@ -6,6 +6,12 @@ u runs over the input, the heads of a layer together, and each MLP (with those o
 gradient is used for edges *out of u* only.
 Source: Hanna, Pezzelle & Belinkov 2024 (their code lets the gradients of all groups add up at every reader; this is the
 definition). Cost: 2 F + K (2 L + 1) (F + W): the most expensive of its family.
+Sign: as EAP, negative = patching the edge lowers the metric.
+Known failure: each group moves alone, so an OR gate between groups scores 0 on both sides; and what the heads of one
+layer do together is shared out among them (each half of an AND gate has half of what it does alone).
+
+    >>> lt.circuits.eap_ig_activations(model, prompts, steps=2)
+    EdgeScores(eap_ig_activations of logit_diff: 1,519 edges; a2.h2->m2 -7.93, input->m0 -7.59)
 """
 
 from __future__ import annotations
@@ -16,16 +22,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.circuits.discovery.batches import change_of_writes, scored
 from llmtrace.circuits.discovery.eap_ig import midpoints
-from llmtrace.circuits.gradients import edge_products, reader_gradients
+from llmtrace.circuits.discovery.scoring.edge_scoring import edge_products, reader_gradients
+from llmtrace.circuits.discovery.scoring.prompt_scores import change_of_writes, scored
+from llmtrace.circuits.edge_scores import EdgeScores
 from llmtrace.circuits.graph import Graph
-from llmtrace.circuits.scores import EdgeScores
 from llmtrace.interventions import Memory
 from llmtrace.metrics import Metric, MetricLike
 from llmtrace.models import Hook, TraceModel, embedding, final_residual
+from llmtrace.models.hook_names import site_name
 from llmtrace.prompts import PromptSet
-from llmtrace.signals.sites import site_name
 
 
 def eap_ig_activations(
@@ -36,7 +42,6 @@ def eap_ig_activations(
     graph: Graph | None = None,
     rule: str = "standard",
     steps: int = 5,
-    batch_size: int | None = None,
     memory: Memory = "auto",
 ) -> EdgeScores:
     """Scores of every edge, per prompt, from `steps` points for each group of writers."""
@@ -57,10 +62,11 @@ def eap_ig_activations(
                 )
             )
             scores[:, rows] = edge_products(gradients, change)[:, rows]
+            del gradients  # the next ones want their room
         return scores
 
     return scored(
-        "eap-ig-activations", of_batch, model, prompts, metric, graph, batch_size=batch_size, memory=memory,
+        "eap_ig_activations", of_batch, model, prompts, metric, graph, memory=memory,
         points=steps, passes=_passes(model, steps), options={"rule": rule, "steps": steps},
     )  # fmt: skip
 

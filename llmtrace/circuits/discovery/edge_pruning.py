@@ -7,9 +7,14 @@ The multipliers l go up while the share misses its target s*, which grows over t
 an edge is the probability that its gate is open at all. Distance: KL to the model's output at the answer position, or
 the squared change of a metric that is given.
 
-Source: Bhaskar et al. 2024; hard concrete: Louizos et al. 2018. Cost: steps x (F + W), on `batch_size` prompts each.
+Source: Bhaskar et al. 2024; hard concrete: Louizos et al. 2018. Cost: steps x (F + W) of `prompts_per_step`.
 Memory: what a differentiable circuit run keeps, about layers / 2 x nodes x batch x pos x d_model.
+Sign: none, scores are probabilities.
 Known failure: what it finds depends on seed and schedule; edges of one backup are traded for another.
+
+    >>> gates = lt.circuits.edge_pruning(model, prompts, n_edges=50, steps=4)
+    >>> bool(((gates.values >= 0) & (gates.values <= 1)).all())
+    True
 """
 
 from __future__ import annotations
@@ -22,16 +27,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.circuits.background import background
+from llmtrace.circuits.edge_scores import EdgeScores
 from llmtrace.circuits.graph import Graph
-from llmtrace.circuits.ground import Ablation, Background, ablation_name
-from llmtrace.circuits.live import soft_residual
-from llmtrace.circuits.scores import EdgeScores
-from llmtrace.circuits.selection import require_size
+from llmtrace.circuits.running.background import Ablation, Background, ablation_name
+from llmtrace.circuits.running.circuit_pass import soft_residual
+from llmtrace.circuits.running.empty_circuit import background
+from llmtrace.circuits.selection.select import require_size
 from llmtrace.errors import InputError, MismatchError
 from llmtrace.interventions import Checkpoint
 from llmtrace.metrics import Metric, MetricLike
-from llmtrace.models import TraceModel, embedding, final_residual, provenance
+from llmtrace.models import ModelState, TraceModel, embedding, final_residual, provenance
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of
 
@@ -49,7 +54,7 @@ def edge_pruning(
     ablation: Ablation | Background = "resample",
     steps: int = 200,
     learning_rate: float = 0.2,
-    batch_size: int = 8,
+    prompts_per_step: int = 8,
     warm_start: EdgeScores | None = None,
     seed: int = 0,
     resume: str | Path | None = None,
@@ -70,14 +75,14 @@ def edge_pruning(
     ground.require_fits(graph, prompts)
     start = _start(graph, n_edges, warm_start)
     gates = _Gates(graph, start, n_edges, steps, learning_rate, seed)
-    about = provenance(model).weights, graph, reference, prompts.clean, ground.name, ground.writes, start
-    checkpoint = Checkpoint(resume, "discovery", *about, n_edges, steps, learning_rate, batch_size, seed)
+    about = ModelState.of(model), graph, reference, prompts.clean, ground.name, ground.writes, start
+    checkpoint = Checkpoint(resume, "discovery", *about, n_edges, steps, learning_rate, prompts_per_step, seed)
     if (state := checkpoint.read()) is not None:
         gates.load(state)
     inputs = embedding(model, prompts.clean, split=graph.split_embed)
     try:
         for _ in track(range(gates.step, steps), "pruning edges"):
-            rows = gates.some_of(len(prompts), batch_size)
+            rows = gates.some_of(len(prompts), prompts_per_step)
             ground_of_rows, read = ground.some(rows), reference[rows]
             final = soft_residual(model, gates.sample().to(ground.writes), inputs[:, rows], ground_of_rows)
             gates.descend(read.of_residual(model, read.here(final)).mean())
@@ -88,10 +93,11 @@ def edge_pruning(
         raise
     checkpoint.done()
     return EdgeScores(
-        graph=graph, per_prompt=gates.open().expand(len(prompts), -1, -1).to(model.W_E.dtype), method="edge-pruning",
-        metric=reference.name, provenance=provenance(model).as_dict(), passes=f"{steps} forward, {steps} backward",
-        options={"n_edges": n_edges, "steps": steps, "learning_rate": learning_rate, "batch_size": batch_size,
-                 "ablation": ablation_name(ablation), "seed": seed},
+        graph=graph, per_prompt=gates.open().expand(len(prompts), -1, -1).to(model.W_E.dtype), method="edge_pruning",
+        metric=reference.name, higher_is_better=reference.higher_is_better, provenance=provenance(model).as_dict(),
+        passes=f"{steps} forward, {steps} backward",
+        options={"n_edges": n_edges, "steps": steps, "learning_rate": learning_rate,
+                 "prompts_per_step": prompts_per_step, "ablation": ablation_name(ablation), "seed": seed},
         seconds=perf_counter() - started, fingerprints=prompts.fingerprints,
     )  # fmt: skip
 

@@ -7,11 +7,15 @@ The norm is Euclidean, over the heads and the MLP of a layer together (an MLP al
 The embedding is a layer of its own, so `input` has 1, and the logits count as 1: both are in every circuit. As in
 ACDC's comparison a circuit of the nodes over a threshold has all edges between them: an edge falls with the lower of
 its ends. A key or value port is there for the best head of its group.
-Source: Michel, Levy & Neubig 2019; for edges Conmy et al. 2023. Cost: 1 F + 1 W, no corruption. Memory: `gradients.py`.
+Source: Michel, Levy & Neubig 2019; for edges Conmy et al. 2023. Cost: 1 F + 1 W, no corruption. Memory:
+`edge_scoring.py`.
 In a post-norm model a_u is what the stream receives and d metric / d a_u is taken there.
 Sign: none, scores lie between 0 and 1.
 Known failure: the score of an edge is that of a node, so it cannot tell the edges of one node apart; and scores of
 different layers are made alike whether the layers matter or not.
+
+    >>> lt.circuits.hisp(model, prompts)
+    EdgeScores(hisp of logit_diff: 1,519 edges; input->logits +1, input->m0 +0.769)
 """
 
 from __future__ import annotations
@@ -22,10 +26,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.circuits.discovery.batches import recorder_of, scored
-from llmtrace.circuits.gradients import edge_products, reader_gradients
+from llmtrace.circuits.discovery.scoring.edge_scoring import edge_products, reader_gradients
+from llmtrace.circuits.discovery.scoring.prompt_scores import recorder_of, scored
+from llmtrace.circuits.edge_scores import EdgeScores
 from llmtrace.circuits.graph import Graph
-from llmtrace.circuits.scores import EdgeScores
 from llmtrace.interventions import Memory
 from llmtrace.metrics import Metric, MetricLike
 from llmtrace.models import TraceModel
@@ -38,7 +42,6 @@ def hisp(
     *,
     metric: MetricLike | None = None,
     graph: Graph | None = None,
-    batch_size: int | None = None,
     memory: Memory = "auto",
 ) -> EdgeScores:
     """Scores of every edge, per prompt. The corrupted prompts are not run.
@@ -54,7 +57,7 @@ def hisp(
         return torch.minimum(nodes[:, :, None], _of_ports(graph, nodes)[:, None]) * graph.real.to(nodes)
 
     return scored(
-        "hisp", of_batch, model, prompts, metric, graph, batch_size=batch_size, memory=memory,
+        "hisp", of_batch, model, prompts, metric, graph, memory=memory,
         passes="1 forward, 1 backward", options={}, contrast=False,
     )  # fmt: skip
 

@@ -11,6 +11,9 @@ Sign: a share, from 0 to 1; over the writers of a port the shares add up to 1 le
 heads of a layer read one stream, so their edges score alike.
 Known failure: it asks who is loud, not who matters: neither metric, nor corruption, nor what a head does with the
 stream comes in. The L1 norm depends on the basis, so processed weights (centred writes) have other scores.
+
+    >>> lt.circuits.ifr(model, prompts)
+    EdgeScores(ifr of logit_diff: 1,519 edges; input->a0.h0<q> +1, input->a0.h1<q> +1)
 """
 
 from __future__ import annotations
@@ -20,11 +23,11 @@ from einops import einsum
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from llmtrace.circuits.discovery.batches import scored, writes_of
+from llmtrace.circuits.discovery.scoring.prompt_scores import scored, writes_of
+from llmtrace.circuits.edge_scores import EdgeScores
 from llmtrace.circuits.graph import Graph
-from llmtrace.circuits.scores import EdgeScores
-from llmtrace.circuits.spans import span_of
-from llmtrace.influence.tokens.proximity import proximity
+from llmtrace.circuits.running.span_columns import span_of
+from llmtrace.influence.tokens.attention.proximity import proximity
 from llmtrace.interventions import Memory
 from llmtrace.metrics import Metric, MetricLike
 from llmtrace.models import TraceModel, attention_weights
@@ -40,7 +43,6 @@ def ifr(
     *,
     metric: MetricLike | None = None,
     graph: Graph | None = None,
-    batch_size: int | None = None,
     memory: Memory = "auto",
 ) -> EdgeScores:
     """Share of every writer in what every port reads, per prompt. The corrupted prompts are not run; of the metric only
@@ -69,7 +71,7 @@ def ifr(
         return found
 
     return scored(
-        "ifr", of_batch, model, prompts, metric, graph, batch_size=batch_size, memory=memory,
+        "ifr", of_batch, model, prompts, metric, graph, memory=memory, points=0, buffers=3,
         passes="1 forward", options={}, contrast=False,
     )  # fmt: skip
 

@@ -9,9 +9,8 @@ from itertools import groupby
 from pathlib import Path
 
 from llmtrace.circuits.circuit import Circuit
-from llmtrace.circuits.formats.arrows import Arrow, boxes, circuit_arrows, shares, stage_of
-from llmtrace.circuits.formats.row import Format
-from llmtrace.circuits.formats.stamp import finite_scores
+from llmtrace.circuits.formats.sharing.arrows import Arrow, boxes, circuit_arrows, shares
+from llmtrace.circuits.formats.sharing.stamp import finite_scores
 from llmtrace.files import write_text
 
 WIDTHS = 0.5, 4.0  # points, of the smallest and of the largest |score|
@@ -22,7 +21,7 @@ def write(circuit: Circuit, path: str | Path) -> Path:
     drawn = circuit_arrows(circuit, finite_scores(circuit))
     nodes = boxes(drawn)
     lines = ["digraph circuit {", "  rankdir=BT;", '  node [shape=box, style=rounded, fontname="Helvetica"];']
-    for _, row in groupby(nodes, stage_of):
+    for _, row in groupby(nodes, lambda node: node.stage):
         lines.append(f"  {{ rank=same; {' '.join(f'{_quoted(node)};' for node in row)} }}")
     largest = max((abs(arrow.total or 0.0) for arrow in drawn), default=0.0)
     lines += [_line(arrow, largest) for arrow in drawn]
@@ -47,6 +46,3 @@ def _line(arrow: Arrow, largest: float) -> str:
 
 def _quoted(name: object) -> str:
     return f'"{name}"'
-
-
-DOT = Format("dot", write, "Graphviz text, to draw with dot (written only)", suffix=".dot")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from llmtrace.circuits.circuit import Circuit
-from llmtrace.circuits.formats.eap_ig_graph import (
+from llmtrace.circuits.formats.sharing.eap_ig_graph import (
     circuit_of,
     config_of,
     graph_of,
@@ -27,9 +27,8 @@ from llmtrace.circuits.formats.eap_ig_graph import (
     require_keys,
     shape_of,
 )
-from llmtrace.circuits.formats.head_form import HeadForm
-from llmtrace.circuits.formats.row import Format
-from llmtrace.circuits.formats.stamp import KEY, Stamp, read_stamp
+from llmtrace.circuits.formats.sharing.head_form import HeadForm
+from llmtrace.circuits.formats.sharing.stamp import KEY, Stamp, read_stamp
 from llmtrace.circuits.graph import Graph
 from llmtrace.errors import FileFormatError, NotFoundError
 from llmtrace.files import write_bytes
@@ -110,13 +109,3 @@ def load_plain(path: str | Path) -> dict[str, Any]:
             f"Expected a dictionary of tensors in {path.name!r}, got {type(content).__name__}; give another file."
         )
     return content
-
-
-EAP_IG_TENSORS = Format(
-    "eap-ig-pt",
-    write,
-    "EAP-IG's graph as tensors, for large models",
-    "Hanna et al. 2024",
-    read=read,
-    suffix=".pt",
-)

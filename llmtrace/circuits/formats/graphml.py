@@ -17,9 +17,15 @@ from xml.etree import ElementTree
 import torch
 
 from llmtrace.circuits.circuit import Circuit
-from llmtrace.circuits.formats.arrows import boxes, circuit_arrows, kind_of, layer_of, shares
-from llmtrace.circuits.formats.row import Format
-from llmtrace.circuits.formats.stamp import KEY, Stamp, finite_scores, foreign_fields, read_stamp, require_finite
+from llmtrace.circuits.formats.sharing.arrows import boxes, circuit_arrows, shares
+from llmtrace.circuits.formats.sharing.stamp import (
+    KEY,
+    Stamp,
+    finite_scores,
+    foreign_fields,
+    read_stamp,
+    require_finite,
+)
 from llmtrace.circuits.graph import Graph
 from llmtrace.errors import FileFormatError, InputError, LLMTraceError, MismatchError, NotFoundError
 from llmtrace.files import first_problem, write_bytes
@@ -48,7 +54,7 @@ def write(circuit: Circuit, path: str | Path) -> Path:
     drawn = circuit_arrows(circuit, finite_scores(circuit))
     nodes = boxes(drawn)
     for node in nodes:
-        _add_data(ElementTree.SubElement(parent, "node", id=str(node)), node_kind=kind_of(node), layer=layer_of(node))
+        _add_data(ElementTree.SubElement(parent, "node", id=str(node)), node_kind=node.kind, layer=node.depth)
     for arrow in drawn:
         for slot, score in arrow.slots.items():
             edge = ElementTree.SubElement(parent, "edge", source=str(arrow.source), target=str(arrow.target))
@@ -126,6 +132,3 @@ def _edges(parent: ElementTree.Element, names: dict[str, str]) -> Iterator[tuple
         if data.get("kind", READS) == READS:
             slot = f"<{data['slot']}>" if data.get("slot") else ""
             yield f"{element.get('source')}->{element.get('target')}{slot}", data.get("score")
-
-
-GRAPHML = Format("graphml", write, "GraphML: the circuit's edges, for graph programs", read=read, suffix=".graphml")

@@ -11,9 +11,8 @@ import re
 from pathlib import Path
 
 from llmtrace.circuits.circuit import Circuit
-from llmtrace.circuits.formats.arrows import Arrow, boxes, circuit_arrows, shares
-from llmtrace.circuits.formats.row import Format
-from llmtrace.circuits.formats.stamp import finite_scores
+from llmtrace.circuits.formats.sharing.arrows import Arrow, boxes, circuit_arrows, shares
+from llmtrace.circuits.formats.sharing.stamp import finite_scores
 from llmtrace.errors import LimitError
 from llmtrace.files import write_text
 
@@ -46,6 +45,3 @@ def _line(arrow: Arrow) -> str:
 def _identity(node: object) -> str:
     """A name without the letters that Mermaid reads."""
     return re.sub(r"\W", "_", str(node))
-
-
-MERMAID = Format("mermaid", write, "a flow chart for Markdown pages, up to 500 arrows (written only)", suffix=".mmd")

@@ -5,7 +5,7 @@
 
 Percentages are of the edges in head form, which is what MIB counts. The nine are the edges of largest |score| that fit,
 nested, without dead ends. Importances rank every edge, so a circuit whose scores are kept for its own edges only (what
-`circuit.json` holds) is refused. `mib` writes JSON, `mib-pt` tensors; either is read.
+`circuit.json` holds) is refused. `mib` writes JSON, `mib_pt` tensors; either is read.
 
 MIB: Mueller et al., "MIB: A Mechanistic Interpretability Benchmark" (2025), https://github.com/hannamw/MIB-circuit-track
 """
@@ -21,28 +21,29 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from llmtrace.circuits.circuit import Circuit
-from llmtrace.circuits.formats import eap_ig, eap_ig_tensors
-from llmtrace.circuits.formats.eap_ig_graph import require_nameable
-from llmtrace.circuits.formats.head_form import HeadForm
-from llmtrace.circuits.formats.row import Format
-from llmtrace.circuits.formats.stamp import finite_scores
+from llmtrace.circuits.formats import eap_ig_json, eap_ig_tensors
+from llmtrace.circuits.formats.format import Format
+from llmtrace.circuits.formats.sharing.eap_ig_graph import require_nameable
+from llmtrace.circuits.formats.sharing.head_form import HeadForm
+from llmtrace.circuits.formats.sharing.stamp import finite_scores
 from llmtrace.circuits.graph import Graph
+from llmtrace.circuits.rows import FORMATS
 from llmtrace.errors import FileFormatError, InputError, NotFoundError
 from llmtrace.files import atomic_folder
 
 PER_MILLE = {"0.1": 1, "0.2": 2, "0.5": 5, "1": 10, "2": 20, "5": 50, "10": 100, "20": 200, "50": 500}
 TASKS = ("ioi", "mcqa", "arithmetic-addition", "arithmetic-subtraction", "arc-easy", "arc-challenge")
-READERS: dict[str, Callable[..., Circuit]] = {".json": eap_ig.read, ".pt": eap_ig_tensors.read}
+READERS: dict[str, Callable[..., Circuit]] = {".json": eap_ig_json.read, ".pt": eap_ig_tensors.read}
 
 
 def write(circuit: Circuit, path: str | Path, *, membership: bool = False, d_model: int | None = None) -> Path:
     """A new folder of JSON files: one of importances, or nine circuits. It appears whole or not at all."""
-    return _write(circuit, Path(path), eap_ig.EAP_IG, membership, d_model)
+    return _write(circuit, Path(path), FORMATS["eap_ig"], membership, d_model)
 
 
 def write_tensors(circuit: Circuit, path: str | Path, *, membership: bool = False, d_model: int | None = None) -> Path:
     """As `write`, of `.pt` files."""
-    return _write(circuit, Path(path), eap_ig_tensors.EAP_IG_TENSORS, membership, d_model)
+    return _write(circuit, Path(path), FORMATS["eap_ig_pt"], membership, d_model)
 
 
 def _write(circuit: Circuit, path: Path, form: Format, membership: bool, d_model: int | None) -> Path:
@@ -137,10 +138,3 @@ def _by_size(circuits: list[Circuit], name: str) -> dict[str, Circuit]:
 
 def _size(form: HeadForm, mask: Bool[Tensor, "node port"]) -> int:
     return int(form.spread(mask).sum())
-
-
-SUMMARY = "MIB submission folder task_model: importances, or nine circuits"
-MIB = Format("mib", write, f"{SUMMARY}, as JSON", "Mueller et al. 2025", read=read, suffix="")
-MIB_TENSORS = Format(
-    "mib-pt", write_tensors, f"{SUMMARY}, as tensors", "Mueller et al. 2025", read=read, suffix="", alone=False
-)

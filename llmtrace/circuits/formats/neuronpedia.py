@@ -21,14 +21,13 @@ import torch
 from pydantic import BaseModel, ValidationError
 
 from llmtrace.circuits.circuit import Circuit
-from llmtrace.circuits.formats.arrows import Arrow, arrows, kind_of, layer_of
-from llmtrace.circuits.formats.head_form import HeadForm
-from llmtrace.circuits.formats.row import Format
-from llmtrace.circuits.formats.stamp import KEY, Stamp, finite_scores, read_stamp, require_finite
+from llmtrace.circuits.formats.sharing.arrows import Arrow, arrows
+from llmtrace.circuits.formats.sharing.head_form import HeadForm
+from llmtrace.circuits.formats.sharing.stamp import KEY, Stamp, finite_scores, read_stamp, require_finite
 from llmtrace.circuits.graph import Graph
 from llmtrace.errors import FileFormatError, LLMTraceError, MismatchError, UnsupportedError
 from llmtrace.files import first_problem, read_json, write_text
-from llmtrace.nodes import Embed, Logits, Node, Port, parse_node
+from llmtrace.nodes import Logits, Node, Port, parse_node
 
 COLUMN = 1  # the frontend drops what stands at more than two thirds of the tokens, so there are two
 TOKENS = ("(all", " positions)")
@@ -58,7 +57,7 @@ def write(circuit: Circuit, path: str | Path) -> Path:
         graph.nodes, form.ports, form.spread(circuit.mask.cpu()), None if scores is None else form.spread(scores)
     )
     ends = {end for arrow in drawn for end in (arrow.source, arrow.target)}
-    nodes = [node for node in (*graph.nodes, Logits()) if node in ends or isinstance(node, Embed | Logits)]
+    nodes = [node for node in (*graph.nodes, Logits()) if node in ends or node.depth in (-1, None)]
     ids = {node: _identity(graph, node) for node in nodes}
     model = str(circuit.provenance.get("model", "unknown"))
     content = {
@@ -78,7 +77,7 @@ def write(circuit: Circuit, path: str | Path) -> Path:
 
 def _identity(graph: Graph, node: Node) -> str:
     """`layer_feature_position`, as the frontend takes it apart; the feature is the node's row."""
-    layer = {-1: "E", None: str(graph.n_layers + 1)}.get(layer_of(node), str(layer_of(node)))
+    layer = {-1: "E", None: str(graph.n_layers + 1)}.get(node.depth, str(node.depth))
     return f"{layer}_{graph.row.get(node, len(graph.nodes))}_{COLUMN}"
 
 
@@ -86,10 +85,10 @@ def _node(node: Node, identity: str) -> dict[str, Any]:
     layer, feature, _ = identity.split("_")
     return {
         "node_id": identity, "feature": int(feature), "layer": layer, "ctx_idx": COLUMN,
-        "feature_type": KINDS.get(kind_of(node), kind_of(node)), "token_prob": 0.0, "is_target_logit": False,
+        "feature_type": KINDS.get(node.kind, node.kind), "token_prob": 0.0, "is_target_logit": False,
         "run_idx": 0, "reverse_ctx_idx": 0, "jsNodeId": f"{layer}_{feature}-0",
         # the frontend looks for a probability in the label of a logit
-        "clerp": "" if isinstance(node, Logits) else str(node),
+        "clerp": "" if node.writes is None else str(node),
         "influence": None, "activation": None, "name": str(node),
     }  # fmt: skip
 
@@ -146,13 +145,3 @@ def _circuit(graph: Graph, places: dict[str, Node], links: list[Link], stamp: St
         scores=form.gather(scores, "score").to(stamp.dtype) if stamp.scores else None,
         **stamp.fields(),
     )
-
-
-NEURONPEDIA = Format(
-    "neuronpedia",
-    write,
-    "an attribution graph for Neuronpedia and circuit-tracer: the circuit's edges",
-    "Ameisen et al. 2025",
-    read=read,
-    alone=False,
-)

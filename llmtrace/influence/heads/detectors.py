@@ -6,9 +6,12 @@
     induction         A[i, i-L+1]               i in the second copy: the token after it, the time before
     sink              A[i, 0] + 1 - sum_j A     every i but the first: the first token, or nowhere where the model may
 
-Each is a share of attention, 0 to 1. Sources: Elhage et al. 2021; Olsson et al. 2022 (induction); Wang et al. 2022
+Sign: a share of attention, from 0 to 1. Source: Elhage et al. 2021; Olsson et al. 2022 (induction); Wang et al. 2022
 (duplicate tokens); Xiao et al. 2023 (sinks). Cost: one forward pass; one layer's patterns at a time.
 Known failure: looking is not writing. A head with a high score may write nothing of what it sees: ablate it.
+
+    >>> [head.label for head, _ in lt.influence.head_behaviour(model).top("induction", 3)]
+    ['3.7', '3.1', '3.5']
 """
 
 from __future__ import annotations
@@ -19,13 +22,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.errors import InputError
-from llmtrace.influence.heads.table import HeadTable
-from llmtrace.methods import Method, Table
+from llmtrace.influence.heads.head_table import HeadTable
+from llmtrace.influence.rows import DETECTORS
 from llmtrace.models import Hook, TraceModel, describe, final_residual, provenance
+from llmtrace.models.hook_names import site_name
+from llmtrace.models.memory import Memory, in_one_pass
 from llmtrace.progress import track
 from llmtrace.prompts import RepeatedTokens, repeated_tokens
-from llmtrace.signals.sites import site_name
 
 Scores = Float[Tensor, "batch head"]
 
@@ -57,30 +60,19 @@ def sink(pattern: Float[Tensor, "batch head query key"], repeated: RepeatedToken
     return (rows[..., 0] + (1 - rows.sum(-1)).clamp(min=0)).mean(-1)
 
 
-DETECTORS = Table(
-    "detector of heads",
-    Method("previous_token", previous_token, "looks at the token before", "Elhage et al. 2021"),
-    Method("current_token", current_token, "looks at the token itself"),
-    Method("duplicate_token", duplicate_token, "looks at the same token, the time before", "Wang et al. 2022"),
-    Method("induction", induction, "looks at what came after the same token", "Olsson et al. 2022"),
-    Method("sink", sink, "rests on the first token", "Xiao et al. 2023"),
-)
-
-
 @torch.no_grad()
 def head_behaviour(
-    model: TraceModel, *, n: int = 10, length: int | None = None, seed: int = 0, batch_size: int | None = None
+    model: TraceModel, *, draws: int = 10, length: int | None = None, seed: int = 0, memory: Memory = "auto"
 ) -> HeadTable:
-    """Every detector on every head: `n` prompts of `length` random tokens, twice (default: 50, or what fits)."""
-    arch, repeated = describe(model), repeated_tokens(model, n, length=length, seed=seed)
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"Expected a batch size of at least 1, got {batch_size}; leave it out for all at once.")
+    """Every detector on every head: `draws` prompts of `length` random tokens, twice (default: 50, or what fits)."""
+    arch, repeated = describe(model), repeated_tokens(model, draws, length=length, seed=seed)
+    at_once = in_one_pass(arch, repeated.tokens.shape[1], memory, model.W_E)
     total = torch.zeros(len(DETECTORS), arch.n_layers, arch.n_heads, dtype=torch.float64)
-    for tokens in track(repeated.tokens.split(batch_size or n), "detecting heads"):
+    for tokens in track(repeated.tokens.split(at_once), "detecting heads"):
         final_residual(model, tokens, [_reducer(layer, repeated, total[:, layer]) for layer in range(arch.n_layers)])
     return HeadTable(
-        arch.heads, tuple(DETECTORS), (total / n).flatten(1).T.contiguous(), "head_behaviour",
-        provenance(model).as_dict(), {"n": n, "length": repeated.length, "seed": seed},
+        arch.heads, tuple(DETECTORS), (total / draws).flatten(1).T.contiguous(), "head_behaviour",
+        provenance(model).as_dict(), {"draws": draws, "length": repeated.length, "seed": seed},
     )  # fmt: skip
 
 

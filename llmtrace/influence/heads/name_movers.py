@@ -8,7 +8,11 @@
 negative name mover has a score below zero; a head that pushes the wrong name down shows in `direct` alone.
 
 Source: Wang et al. 2022. Cost: two forward passes. Law: `direct` is `direct_logit_attribution`. Metrics linear in the
-logits only. Known failure: the direct path only, at one position (`direct_logit_attribution` says more).
+logits only. Sign: positive raises the metric.
+Known failure: the direct path only, at one position (`direct_logit_attribution` says more).
+
+    >>> [head.label for head, _ in lt.influence.name_movers(model, prompts).top("name_mover", 3)]
+    ['3.5', '3.1', '3.3']
 """
 
 from __future__ import annotations
@@ -18,14 +22,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from llmtrace.errors import InputError
-from llmtrace.influence.dla import source_token_attribution
-from llmtrace.influence.heads.table import HeadTable
+from llmtrace.influence.direct_logit_attribution import source_token_attribution
+from llmtrace.influence.heads.head_table import HeadTable
+from llmtrace.influence.rows import columns_of
 from llmtrace.metrics import Metric
 from llmtrace.models import TraceModel, describe
 from llmtrace.prompts import PromptSet, metric_of
 from llmtrace.signals import attention_pattern, capture
 
-COLUMNS = ("attention_to_answer", "attention_to_wrong", "name_mover", "direct")
+COLUMNS = columns_of("llmtrace.influence.heads.name_movers:name_movers")
 
 
 @torch.no_grad()

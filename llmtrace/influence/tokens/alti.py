@@ -9,9 +9,13 @@ sum, and its T carries that norm's scale); b_O is nobody's, and the normalisatio
 along y_i at all, i keeps to itself. MLPs work on a position alone, so they move nothing between tokens.
 Source: Ferrando et al. 2022. Cost: 1 F, and 2 head key query d_model operations a layer for the distances; at 1,024
 tokens of GPT-2 small's shape about twice a pass more. Memory: one layer's patterns and values, and [layer query key].
-Sign: a share, from 0 to 1. Laws: rows sum to one, nothing comes from later tokens (50).
+Sign: a share, from 0 to 1. Laws: rows sum to one, nothing comes from later tokens (law 50).
 Known failure: a share is of the size of the stream, not of what is read from it, and a position's own stream is most of
 that. The L1 norm depends on the basis, so processed weights (centred writes) have other shares.
+
+    >>> found = lt.influence.alti(model, prompts)
+    >>> found.labels[0][found.values[0, -1].argmax()]
+    'to'
 """
 
 from __future__ import annotations
@@ -23,13 +27,14 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmtrace.influence.tokens.batches import prompt_batches
-from llmtrace.influence.tokens.sources import attention_write, value_writes
-from llmtrace.influence.tokens.token_influence import TokenInfluence
+from llmtrace.influence.tokens.attention.pattern_batches import prompt_batches
+from llmtrace.influence.tokens.attention.value_writes import attention_write, value_writes
+from llmtrace.influence.tokens.results.token_influence import TokenInfluence
 from llmtrace.models import TraceModel, describe, require_additive
+from llmtrace.models.memory import Memory
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, as_prompts
-from llmtrace.signals.layers import Layer, each_layer
+from llmtrace.signals.each_layer import Layer, each_layer
 
 QUERIES, KEYS = 64, 32  # of one block of distances: it stays in the processor's cache
 
@@ -37,15 +42,13 @@ Shares = Float[Tensor, "batch query key"]
 
 
 @torch.no_grad()
-def alti(
-    model: TraceModel, prompts: PromptSet | str | Sequence[str], *, batch_size: int | None = None
-) -> TokenInfluence:
+def alti(model: TraceModel, prompts: PromptSet | str | Sequence[str], *, memory: Memory = "auto") -> TokenInfluence:
     """[batch target source]: share of each position, after the last attention, that comes from each input token.
 
     `per_layer` holds c of every layer. Raises UnsupportedError for models whose writes do not add up (post-norm).
     """
     prompts = as_prompts(model, prompts)
-    chunks = track(prompt_batches(model, prompts, batch_size), "alti")
+    chunks = track(prompt_batches(model, prompts, memory), "alti")
     found = [_of_tokens(model, prompts.clean[chunk]) for chunk in chunks]
     return TokenInfluence.of(
         model, prompts, torch.cat([rolled for rolled, _ in found]), "alti", rows_sum_to_one=True,
@@ -79,7 +82,7 @@ def mixtures(
 
     Returns the final residual stream.
     """
-    require_additive(model, "ALTI")
+    require_additive(model, "ALTI", reads=(), recomputes=("z",))
     causal, width = describe(model).causal, tokens.shape[1]
     before: list[Tensor] = []
 

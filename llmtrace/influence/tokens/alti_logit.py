@@ -10,6 +10,10 @@ Source: Ferrando et al. 2023. Cost: that of ALTI. Sign: positive raises the metr
 "why A rather than B". Complete: a row and the biases (b_O, the final norm's, b_U: `options["biases"]`, per prompt) sum
 to the metric; `total` is the metric less these.
 Known failure: ALTI hands out an MLP's update by the size of what it read, not by what it used.
+
+    >>> found = lt.influence.alti_logit(model, prompts)
+    >>> found.labels[0][found.values[0, -1].argmax()]
+    'Eric'
 """
 
 from __future__ import annotations
@@ -19,11 +23,11 @@ from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.influence.dla import constant_of, logit_direction
+from llmtrace.influence.direct_logit_attribution import constant_of, logit_direction
 from llmtrace.influence.tokens.alti import mixtures
-from llmtrace.influence.tokens.batches import prompt_batches
-from llmtrace.influence.tokens.sources import value_writes
-from llmtrace.influence.tokens.token_influence import TokenInfluence
+from llmtrace.influence.tokens.attention.pattern_batches import prompt_batches
+from llmtrace.influence.tokens.attention.value_writes import value_writes
+from llmtrace.influence.tokens.results.token_influence import TokenInfluence
 from llmtrace.metrics import Metric, MetricLike
 from llmtrace.models import (
     TraceModel,
@@ -32,16 +36,17 @@ from llmtrace.models import (
     final_norm,
     require_additive,
 )
+from llmtrace.models.memory import Memory
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of
-from llmtrace.signals.layers import Layer
+from llmtrace.signals.each_layer import Layer
 
 PerLayer = Float[Tensor, "layer batch source"]
 
 
 @torch.no_grad()
 def alti_logit(
-    model: TraceModel, prompts: PromptSet, *, metric: MetricLike | None = None, batch_size: int | None = None
+    model: TraceModel, prompts: PromptSet, *, metric: MetricLike | None = None, memory: Memory = "auto"
 ) -> TokenInfluence:
     """[batch 1 source]: what each input token adds to a linear metric at the position where it is read.
 
@@ -50,9 +55,9 @@ def alti_logit(
     Raises MetricError for a metric that is not linear in the logits, UnsupportedError for a final soft cap or a
     post-norm model.
     """
-    require_additive(model, "ALTI-Logit")
+    require_additive(model, "ALTI-Logit", reads=(), recomputes=("z",))
     metric = metric_of(model, prompts, metric)
-    chunks = track(prompt_batches(model, prompts, batch_size), "alti_logit")
+    chunks = track(prompt_batches(model, prompts, memory), "alti_logit")
     found = [_of_prompts(model, prompts.clean[chunk], metric[chunk]) for chunk in chunks]
     updates = torch.cat([part[0] for part in found], 1)
     biases, values = (torch.cat([part[i] for part in found]) for i in (1, 2))

@@ -10,6 +10,10 @@ Capacities are whole multiples of 1e-9.
 Sign: from 0 to 1. Rows do not sum to one: each pair has the network for itself.
 Known failure: it sees neither what values carry nor MLPs; flows of a deep model are all alike, since half of every step
 stays where it is and any detour counts.
+
+    >>> found = lt.influence.attention_flow(model, prompts)
+    >>> found.labels[0][found.values[0, -1].argmax()]
+    '<bos>'
 """
 
 from __future__ import annotations
@@ -24,13 +28,14 @@ from scipy.sparse.csgraph import maximum_flow
 from torch import Tensor
 
 from llmtrace.errors import LimitError
-from llmtrace.influence.tokens.batches import prompt_batches
+from llmtrace.influence.tokens.attention.pattern_batches import prompt_batches, target_positions
+from llmtrace.influence.tokens.results.token_influence import TokenInfluence
 from llmtrace.influence.tokens.rollout import half_steps
-from llmtrace.influence.tokens.targets import target_positions
-from llmtrace.influence.tokens.token_influence import TokenInfluence
 from llmtrace.models import TraceModel, describe
+from llmtrace.models.memory import Memory
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, as_prompts
+from llmtrace.prompts.choice import Choice
 
 UNIT = 10**9  # capacities are int32, and no more than 1 leaves a place
 LIMIT = 10**9  # pipes x flows of a target: about a minute
@@ -41,17 +46,17 @@ def attention_flow(
     model: TraceModel,
     prompts: PromptSet | str | Sequence[str],
     *,
-    targets: Sequence[str | int] | None = None,
-    batch_size: int | None = None,
+    positions: Choice | None = None,
+    memory: Memory = "auto",
 ) -> TokenInfluence:
     """[batch target source]: maximum flow between target positions (default: END) and each input token.
 
     Raises LimitError where that would take too long.
     """
     prompts = as_prompts(model, prompts)
-    at = target_positions(prompts, targets)
+    at = target_positions(prompts, positions)
     _require_affordable(int(at.max()) + 1, describe(model).n_layers)
-    chunks = prompt_batches(model, prompts, batch_size)
+    chunks = prompt_batches(model, prompts, memory)
     per_layer = torch.cat([half_steps(model, prompts.clean[chunk]) for chunk in chunks], 1)
     values = per_layer.new_zeros(*at.shape, prompts.clean.shape[1])
     pairs = [(prompt, row, int(at[prompt, row])) for prompt in range(len(at)) for row in range(at.shape[1])]

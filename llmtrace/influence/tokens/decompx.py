@@ -15,6 +15,10 @@ tokens in the share that each has at that place, here it stays with the position
 the metric's). The halves of a gate are those of RelP. Cost: 1 F + 1 W, no gradient. Memory: the patterns and the
 ratios of every layer. Sign: positive raises the metric. Contrastive in itself. Complete: a row sums to the metric.
 Known failure: what moves patterns, norms and gates has no part in it. A dead ReLU lets nothing through (the OR gate).
+
+    >>> found = lt.influence.decompx(model, prompts)
+    >>> found.labels[0][found.values[0, -1].argmax()]
+    'Eric'
 """
 
 from __future__ import annotations
@@ -27,10 +31,10 @@ from einops import einsum, reduce
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.influence.dla import constant_of, logit_direction
-from llmtrace.influence.tokens.batches import prompt_batches
-from llmtrace.influence.tokens.readings import Readings, in_order
-from llmtrace.influence.tokens.token_influence import TokenInfluence
+from llmtrace.influence.direct_logit_attribution import constant_of, logit_direction
+from llmtrace.influence.tokens.attention.pattern_batches import prompt_batches
+from llmtrace.influence.tokens.inputs.metric_readings import Readings, in_order
+from llmtrace.influence.tokens.results.token_influence import TokenInfluence
 from llmtrace.metrics import MetricLike
 from llmtrace.models import (
     Hook,
@@ -44,9 +48,10 @@ from llmtrace.models import (
     mlp_weights,
     require_additive,
 )
+from llmtrace.models.hook_names import site_name
+from llmtrace.models.memory import Memory
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of
-from llmtrace.signals.sites import site_name
 
 Covector = Float[Tensor, "reading pos d_model"]  # what a vector at each position would add to the metric
 Bias = Float[Tensor, "reading pos"]
@@ -54,7 +59,7 @@ Bias = Float[Tensor, "reading pos"]
 
 @torch.no_grad()
 def decompx(
-    model: TraceModel, prompts: PromptSet, *, metric: MetricLike | None = None, batch_size: int | None = None
+    model: TraceModel, prompts: PromptSet, *, metric: MetricLike | None = None, memory: Memory = "auto"
 ) -> TokenInfluence:
     """[batch 1 source]: what each token's own vector becomes in a linear metric, along every path.
 
@@ -62,7 +67,7 @@ def decompx(
     post-norm model.
     """
     bound = metric_of(model, prompts, metric)
-    values, total = decomposed(model, prompts, Readings.one_per_prompt(bound), batch_size=batch_size)
+    values, total = decomposed(model, prompts, Readings.one_per_prompt(bound), memory=memory)
     return TokenInfluence.of(
         model, prompts, values[:, None], "decompx", total=total[:, None], targets=bound.positions[:, None],
         metric=bound.name,
@@ -71,12 +76,12 @@ def decompx(
 
 @torch.no_grad()
 def decomposed(
-    model: TraceModel, prompts: PromptSet, readings: Readings, *, batch_size: int | None = None
+    model: TraceModel, prompts: PromptSet, readings: Readings, *, memory: Memory = "auto"
 ) -> tuple[Float[Tensor, "reading source"], Float[Tensor, " reading"]]:
     """The scores of every reading, and the metric."""
-    require_additive(model, "DecompX")
+    require_additive(model, "DecompX", recomputes=("z", "mlp writes"))
     parts = []
-    for rows in track(prompt_batches(model, prompts, batch_size), "decompx"):
+    for rows in track(prompt_batches(model, prompts, memory, layers=describe(model).n_layers), "decompx"):
         chosen, some = readings.within(rows, len(prompts))
         if len(chosen):
             parts.append((chosen, *_of_rows(model, prompts.clean[rows], some)))

@@ -8,6 +8,10 @@ m(x) - m(0), where 0 is the input of zeros. `total` is that difference and `gap`
 RMSNorm the row sums to nearly nothing, since the metric does not mind the length of what is normed.
 Known failure: a slope is local. Where attention or a ReLU is saturated the slope is 0 and so is the score, whatever the
 token does (the OR gate).
+
+    >>> found = lt.influence.input_x_gradient(model, prompts)
+    >>> found.labels[0][found.values[0, -1].argmax()]
+    'Eric'
 """
 
 from __future__ import annotations
@@ -16,12 +20,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.influence.tokens.input_gradients import INPUT, require_inputs, rows_at_once, slopes_along
-from llmtrace.influence.tokens.readings import Readings, in_order
-from llmtrace.influence.tokens.token_influence import TokenInfluence
+from llmtrace.influence.tokens.inputs.input_gradients import INPUT, require_inputs, rows_at_once, slopes_along
+from llmtrace.influence.tokens.inputs.metric_readings import Readings, in_order
+from llmtrace.influence.tokens.results.token_influence import TokenInfluence
 from llmtrace.metrics import MetricLike
 from llmtrace.models import TraceModel, embedding, final_residual
-from llmtrace.models.budget import Memory
+from llmtrace.models.memory import Memory
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of
 

@@ -2,13 +2,17 @@
 
     score(j) = metric(prompt) - metric(prompt without token j)
 
-"Without" is one of `BY`: another input at position j (`baselines.py`), or "attention": no other position sees j, in any
-layer. Source: Zeiler & Fergus 2014; Li et al. 2016. Sign: positive raises the metric.
+"Without" is a row of `BASELINES`, another input at position j (`baseline_inputs.py`), or "attention": no other position
+sees j, in any layer. Source: Zeiler & Fergus 2014; Li et al. 2016. Sign: positive raises the metric.
 Cost: 1 F, and about half an F per token: nothing before position j changes, so its keys and values are taken from the
 clean run and the pass starts at j (a whole F per token on bridges, and where a model's positions cannot be skipped).
 Not complete: tokens act together, so rows have no total.
 Known failure: where two tokens say the same, taking either away changes nothing (the OR gate). By "attention" a token
 at the metric's own position is not taken away: nothing needs to see it.
+
+    >>> found = lt.influence.occlusion(model, prompts)
+    >>> found.labels[0][found.values[0, -1].argmax()]
+    'Eric'
 """
 
 from __future__ import annotations
@@ -19,10 +23,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmtrace.influence.tokens.baselines import BASELINES, baseline_inputs, require_choice
-from llmtrace.influence.tokens.input_gradients import require_inputs
-from llmtrace.influence.tokens.readings import Readings
-from llmtrace.influence.tokens.token_influence import TokenInfluence
+from llmtrace.influence.rows import BASELINES
+from llmtrace.influence.tokens.inputs.baseline_inputs import baseline_inputs, require_choice
+from llmtrace.influence.tokens.inputs.input_gradients import require_inputs
+from llmtrace.influence.tokens.inputs.metric_readings import Readings
+from llmtrace.influence.tokens.results.token_influence import TokenInfluence
 from llmtrace.metrics import MetricLike
 from llmtrace.models import (
     Hook,
@@ -32,16 +37,16 @@ from llmtrace.models import (
     describe,
     embedding,
     final_residual,
+    looks_back_only,
     require_live,
     resume,
     run_and_keep,
 )
-from llmtrace.models.budget import Memory, at_once, budget, bytes_per_position, stack_room
+from llmtrace.models.hook_names import site_name
+from llmtrace.models.memory import Memory, at_once, budget, bytes_per_position, stack_room
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, metric_of
-from llmtrace.signals.sites import site_name
 
-BY = (*BASELINES, "attention")
 ENOUGH = {"cpu": 512, "cuda": 16384}  # token rows: below that a shorter pass is hardly faster
 
 
@@ -50,25 +55,25 @@ def occlusion(
     prompts: PromptSet,
     *,
     metric: MetricLike | None = None,
-    by: str = "mean",
+    ablation: str = "mean",
     memory: Memory = "auto",
 ) -> TokenInfluence:
-    """[batch 1 source]: what the metric loses without each token. `by`: what takes its place, one of `BY`."""
+    """[batch 1 source]: what the metric loses without each token. `ablation`: a row of `BASELINES`, or "attention"."""
     bound = metric_of(model, prompts, metric)
-    values = occluded(model, prompts, Readings.one_per_prompt(bound), by=by, memory=memory)
+    values = occluded(model, prompts, Readings.one_per_prompt(bound), ablation=ablation, memory=memory)
     return TokenInfluence.of(
         model, prompts, values[:, None], "occlusion", targets=bound.positions[:, None], metric=bound.name,
-        options={"by": by, "oracle": True},
+        options={"ablation": ablation, "oracle": True},
     )  # fmt: skip
 
 
 @torch.no_grad()
 def occluded(
-    model: TraceModel, prompts: PromptSet, readings: Readings, *, by: str = "mean", memory: Memory = "auto"
+    model: TraceModel, prompts: PromptSet, readings: Readings, *, ablation: str = "mean", memory: Memory = "auto"
 ) -> Float[Tensor, "reading source"]:
     """The scores of every reading: a pass without token j serves all readings after j."""
-    require_choice("by", by, BY)
-    if by == "attention":
+    require_choice("ablation", ablation, (*BASELINES, "attention"))
+    if ablation == "attention":
         require_live(model, [site_name("scores", layer) for layer in range(describe(model).n_layers)])
     else:
         require_inputs(model)
@@ -77,7 +82,7 @@ def occluded(
     room = stack_room(budget(memory, device), 0, memory, device)
     fit = at_once(room, width * token_bytes, len(prompts), "one prompt", asked=memory)
     tokens = max(fit * width, min(room // token_bytes, ENOUGH.get(device.type, ENOUGH["cpu"])))
-    absent = None if by == "attention" else baseline_inputs(model, prompts, by)
+    absent = None if ablation == "attention" else baseline_inputs(model, prompts, ablation)
     values = torch.zeros(len(readings.row), width, dtype=torch.promote_types(model.W_E.dtype, torch.float32))
     for rows in track(prompts.batches(fit), "occluding"):
         chosen, some = readings.within(rows, len(prompts))
@@ -101,17 +106,20 @@ def _of_batch(
         final = final_residual(model, clean)
     before = readings.value(model, final)
     values = before.new_zeros(len(before), clean.shape[1])
-    last = int(readings.positions.max()) + 1
+    back = looks_back_only(model)
+    last = int(readings.positions.max()) + 1 if back else clean.shape[1]
     for first, end in stretches(len(clean), last, tokens_at_once, skips=past is not None):
-        reached = (readings.positions >= first).nonzero()[:, 0]
+        reached = ((readings.positions >= first) | (not back)).nonzero()[:, 0]
         alive, row = readings.row[reached].unique(return_inverse=True)
         start = first if past is not None else 0
-        after = _without(model, inputs, absent, past, alive, (first, end, start, last))
+        after = _without(model, clean, inputs, absent, past, alive, (first, end, start, last))
         some = Readings(readings.metric[reached], row)
         after_values = some.metric.of_residual(
             model, after[:, row.to(after.device), (some.positions - start).to(after.device)]
         )
         values[reached.to(values.device), first:end] = (before[reached.to(before.device)] - after_values).T
+    if not back:
+        return values
     later = torch.arange(clean.shape[1]) > readings.positions[:, None]
     return values.masked_fill(later.to(values.device), 0.0)  # a reading never minds what comes after it
 
@@ -129,6 +137,7 @@ def stretches(n_rows: int, last: int, tokens_at_once: int, *, skips: bool) -> It
 
 def _without(
     model: TraceModel,
+    clean: Int[Tensor, "batch pos"],
     inputs: Float[Tensor, "batch pos d_model"],
     absent: Float[Tensor, "batch pos d_model"] | None,
     past: list[KeysValues] | None,
@@ -138,6 +147,7 @@ def _without(
     """Final residual streams from `start` to `last`, without each of the tokens [first, end) in turn."""
     first, end, start, last = span
     rows = rows.to(inputs.device)
+    clean = clean.to(inputs.device)
     streams = inputs[rows, start:last].repeat(end - first, 1, 1, 1)
     hooks: list[Hook] = []
     if absent is None:
@@ -148,7 +158,8 @@ def _without(
     kept = None
     if past is not None and start:
         kept = [KeysValues(layer.keys[rows, :start], layer.values[rows, :start]) for layer in past]
-    return resume(model, streams.flatten(0, 1), 0, hooks, past=kept).unflatten(0, (end - first, -1))
+    final = resume(model, streams.flatten(0, 1), 0, hooks, tokens=clean[rows], past=kept)
+    return final.unflatten(0, (end - first, -1))
 
 
 def _unseen(name: str, first: int, end: int, start: int, n_rows: int) -> Hook:

@@ -1,8 +1,13 @@
 """Raw attention: the pattern of a layer, averaged over heads, or of one head; or the mean over all layers.
 
+Source: the model's own patterns. Sign: a share, from 0 to 1.
 Cost: one forward pass; memory one layer's patterns and what is returned. Law: rows sum to one (less with attention
 sinks), nothing attends forward (law 5).
 Known failure: attention is not attribution. A head may look at a token and write nothing of it.
+
+    >>> found = lt.influence.raw_attention(model, prompts, layer=3, head=2)
+    >>> found.labels[0][found.values[0, -1].argmax()]
+    'Sam'
 """
 
 from __future__ import annotations
@@ -13,13 +18,14 @@ import torch
 from torch import Tensor
 
 from llmtrace.errors import InputError
-from llmtrace.influence.tokens.batches import prompt_batches
-from llmtrace.influence.tokens.token_influence import TokenInfluence
+from llmtrace.influence.tokens.attention.pattern_batches import prompt_batches
+from llmtrace.influence.tokens.results.token_influence import TokenInfluence
 from llmtrace.models import TraceModel, describe
+from llmtrace.models.memory import Memory
 from llmtrace.nodes import Head
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, as_prompts
-from llmtrace.signals.layers import Layer, each_layer
+from llmtrace.signals.each_layer import Layer, each_layer
 
 
 @torch.no_grad()
@@ -29,7 +35,7 @@ def raw_attention(
     *,
     layer: int | None = None,
     head: int | None = None,
-    batch_size: int | None = None,
+    memory: Memory = "auto",
 ) -> TokenInfluence:
     """[batch target source]: how much each token attends to each earlier one, in one head, in the mean of a layer, or
     in the mean of all layers (then `per_layer` holds each)."""
@@ -39,7 +45,7 @@ def raw_attention(
     chosen = None if layer is None else [describe(model).require_layer(layer)]
     describe(model).require(Head(layer or 0, head or 0))
     found: list[Tensor] = []
-    for chunk in track(prompt_batches(model, prompts, batch_size), "raw_attention"):
+    for chunk in track(prompt_batches(model, prompts, memory), "raw_attention"):
         steps: list[Tensor] = []
 
         def keep(_: int, seen: Layer, steps: list[Tensor] = steps) -> None:

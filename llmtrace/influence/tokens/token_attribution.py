@@ -7,6 +7,10 @@ i: the metric's position. Source: Elhage et al. 2021; Wang et al. 2022 (by sourc
 Sign: positive raises the metric. Complete: a row sums to the metric exactly (law 6, by token). `per_layer` is what each
 layer's attention and MLP bring; the embedding and the final biases are in `values` only.
 Known failure: one hop. What a head reads at j may have come there from another token.
+
+    >>> found = lt.influence.token_attribution(model, prompts)
+    >>> found.labels[0][found.values[0, -1].argmax()]
+    'to'
 """
 
 from __future__ import annotations
@@ -18,9 +22,9 @@ from einops import einsum, repeat
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.influence.dla import constant_of, logit_direction
-from llmtrace.influence.tokens.readings import Readings
-from llmtrace.influence.tokens.token_influence import TokenInfluence
+from llmtrace.influence.direct_logit_attribution import constant_of, logit_direction
+from llmtrace.influence.tokens.inputs.metric_readings import Readings
+from llmtrace.influence.tokens.results.token_influence import TokenInfluence
 from llmtrace.metrics import MetricLike
 from llmtrace.models import (
     Hook,
@@ -31,8 +35,8 @@ from llmtrace.models import (
     final_residual,
     require_additive,
 )
+from llmtrace.models.hook_names import site_name
 from llmtrace.prompts import PromptSet, metric_of
-from llmtrace.signals.sites import site_name
 
 
 @torch.no_grad()
@@ -55,7 +59,7 @@ def attributed(
     model: TraceModel, prompts: PromptSet, readings: Readings
 ) -> tuple[Float[Tensor, "layer reading source"], Float[Tensor, "reading source"], Float[Tensor, " reading"]]:
     """(by layer, all together, the metric) of every reading."""
-    require_additive(model, "Token attribution")
+    require_additive(model, "Token attribution", reads=(), recomputes=("z",))
     metric, arch, norm = readings.metric, describe(model), final_norm(model)
     direction = logit_direction(model, metric)
     # The frozen norm's scale is known after the pass; until then everything is that many times too large.

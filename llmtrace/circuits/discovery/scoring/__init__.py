@@ -1,0 +1,1 @@
+"""What edge scores are made of: gradients of ports times changes of writers, batch by batch."""

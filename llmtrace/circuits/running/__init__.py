@@ -1,0 +1,1 @@
+"""Running only a circuit: the pass, and the ground that removed edges leave."""

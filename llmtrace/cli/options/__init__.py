@@ -1,0 +1,1 @@
+"""Options: declared once, in groups, and the small grammars of their values."""

@@ -1,0 +1,1 @@
+"""How a result is handed over: screen, documents, folders."""

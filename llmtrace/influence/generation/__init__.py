@@ -1,0 +1,1 @@
+"""What each generated token takes from the tokens before it."""

@@ -1,0 +1,1 @@
+"""What attention brings from each source token: writes, how near they are, the walk along them."""

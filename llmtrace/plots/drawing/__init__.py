@@ -1,0 +1,1 @@
+"""What drawings share: colours, axes, bars, maps, text made inert."""

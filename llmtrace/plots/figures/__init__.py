@@ -1,0 +1,1 @@
+"""One noun, one drawing."""

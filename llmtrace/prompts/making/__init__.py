@@ -1,0 +1,1 @@
+"""What all makers share: text to tokens, and pairs to one `PromptSet`."""
