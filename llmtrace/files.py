@@ -1,17 +1,26 @@
-"""Files appear whole or not at all: everything is written beside its destination and renamed into place."""
+"""Files appear whole or not at all: everything is written beside its destination and renamed into place.
+
+What a killed program left half-made is cleared by the next that writes there. A draft in use is locked (a lock ends
+with its program, however that ends), so nobody's work is taken for what nobody finishes.
+"""
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from llmtrace.errors import FileFormatError, InputError, NotFoundError
+
+DRAFT = ".llmtrace-draft"
+HAS_LOCKS = find_spec("fcntl") is not None  # on Windows folders have none, and what was left stays
 
 
 @contextmanager
@@ -26,24 +35,59 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
             f"Expected a new folder, but {path.name!r} exists; choose another name or pass overwrite=True."
         )
     _make_parent(path)
-    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    _clear_abandoned(path)
+    held, lock = _draft(path)
+    new, old = held / "new", held / "old"
     try:
-        yield draft
-        old = None
+        new.mkdir(mode=0o755)
+        yield new
         if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent)) / path.name
             os.replace(path, old)
-        draft.chmod(0o755)
         try:
-            os.replace(draft, path)
+            os.replace(new, path)
         except OSError:
-            if old is not None:
+            if old.exists():
                 os.replace(old, path)
             raise
-        if old is not None:
-            shutil.rmtree(old.parent)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(held, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _draft(path: Path) -> tuple[Path, int | None]:
+    """A new folder beside `path`, locked, and its lock."""
+    while True:
+        held = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=DRAFT, dir=path.parent))
+        if not HAS_LOCKS:
+            return held, None
+        lock = os.open(held, os.O_RDONLY)
+        _locked(lock)
+        if held.exists():  # nobody took it for abandoned before it was locked
+            return held, lock
+        os.close(lock)
+
+
+def _clear_abandoned(path: Path) -> None:
+    """Remove drafts of `path` that no living program holds, and put back what one had moved out of the way."""
+    for held in path.parent.glob(f".{glob.escape(path.name)}.????????{DRAFT}") if HAS_LOCKS else ():
+        lock = os.open(held, os.O_RDONLY)
+        if _locked(lock):
+            if not path.exists() and (held / "old").exists():
+                os.replace(held / "old", path)
+            shutil.rmtree(held, ignore_errors=True)
+        os.close(lock)
+
+
+def _locked(folder: int) -> bool:
+    """Whether the open folder is this program's now. Where a disk has no locks, nothing is known to be abandoned."""
+    import fcntl
+
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -734,7 +734,7 @@ CIRCUITS = {
         "Expected n_edges as a whole number, got 3.5; leave it out."
     ),
     "neither a size nor a threshold": Bad(
-        lambda w, p: lt.discover(w.model, w.prompts), InputError,
+        lambda w, p: lt.circuits.select(lt.circuits.eap(w.model, w.prompts)), InputError,
         "Expected n_edges or threshold, got neither; say how many edges or how large a score.",
     ),
     "a size and a threshold": Bad(

@@ -29,7 +29,7 @@ from llmtrace.plan import Declaration, Plan, declares
 from llmtrace.prompts import PromptSet
 
 # For options that a method cannot do without.
-HINTS = {"tau": "try tau=0.01, in units of the metric", "n_edges": "say how many edges shall be left"}
+HINTS = {"tau": "try tau=0.01, in units of the metric"}
 
 
 @declares
@@ -48,6 +48,7 @@ def discover(
 ) -> Declaration[Circuit]:
     """The circuit of `n_edges` edges that `method` ranks highest, or of those whose |score| is `threshold` or more.
 
+    n_edges                 without it and without a threshold, a tenth of the model's edges
     method                  a row of `METHODS`; the default is the cheapest of those that found the best circuits of
                             language models in `benchmarks/truth_discovery.py`
     selection, prune, pnr   as in `select`
@@ -58,8 +59,9 @@ def discover(
 
     A circuit is a claim: `evaluate` it, on prompts that did not choose it where you can. Raises NotFoundError for an
     unknown method or selection, InputError for a size outside 1..all edges or an option the method does not have.
-    A plan does not ask for the size, which costs nothing.
     """
+    if n_edges is None and threshold is None and "tau" not in options:
+        n_edges = max(1, round((options.get("graph") or Graph.of(model)).n_edges / 10))
     if n_edges is not None and "n_edges" in inspect.signature(METHODS[method].function).parameters:
         options["n_edges"] = n_edges  # a method that looks for a circuit of that size
     options |= {} if metric is None else {"metric": metric}

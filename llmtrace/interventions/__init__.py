@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from llmtrace.interventions.directions import project_out as project_out
     from llmtrace.interventions.effects import Effects as Effects
     from llmtrace.interventions.engine.changes import Mean as Mean
-    from llmtrace.interventions.engine.checkpoint import Checkpoint as Checkpoint
+    from llmtrace.interventions.engine.checkpoint import (
+        Checkpoint as Checkpoint,
+        until_written as until_written,
+    )
     from llmtrace.interventions.engine.intervention import InterventionPlan as InterventionPlan
     from llmtrace.interventions.engine.means import means_of as means_of
     from llmtrace.interventions.knockout import knock_out as knock_out, zero_values as zero_values

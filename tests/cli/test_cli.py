@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -614,6 +615,39 @@ def test_a_stopped_sweep_says_where_its_results_are(monkeypatch: pytest.MonkeyPa
     ran.clear()
     without = run("patch", TINY, "--what", "z", *SMALL)
     assert without.exit_code == 130 and "nothing was written" in without.stderr
+
+
+class _Killed(BaseException):
+    """What ends a program without a word."""
+
+
+@pytest.mark.parametrize(
+    "line", [("patch", TINY, "--what", "z"), ("discover", TINY, "--method", "acdc", "--tau", "0.5")]
+)
+def test_what_is_killed_between_computed_and_written_is_not_computed_again(
+    line: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from llmtrace.circuits.discovery.acdc import _Walk
+    from llmtrace.interventions.engine.sweep import Sweep
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise _Killed
+
+    def again(*_: Any, **__: Any) -> None:
+        raise AssertionError("computed again")
+
+    partial, out = tmp_path / "partial", tmp_path / "out"
+    line = (*line, "--resume", str(partial), "--out", str(out), *SMALL)
+    whole = document(run(*line, "--json"))
+    shutil.rmtree(out)
+    with monkeypatch.context() as during:
+        during.setattr("llmtrace.plots.save_report", killed)
+        with pytest.raises(_Killed):
+            app(list(map(str, line)), standalone_mode=False)
+    assert partial.is_file() and not out.exists()
+    monkeypatch.setattr(Sweep, "values", again)
+    monkeypatch.setattr(_Walk, "settle", again)
+    assert document(run(*line, "--json"))["rows"] == whole["rows"] and not partial.exists()
 
 
 def test_what_was_asked_is_asked_again() -> None:

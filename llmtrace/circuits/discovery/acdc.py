@@ -85,12 +85,13 @@ def acdc(
     )
     if (state := checkpoint.read()) is not None:
         walk.load(state)
-        engine.load(state, walk.column)
+        if walk.column >= 0:
+            engine.load(state, walk.column)
     for column in track(range(walk.column, -1, -1), "trying edges"):
         walk.settle(engine, column, tau, most)
         if checkpoint.due:
             checkpoint.write(walk.state() | engine.state())
-    checkpoint.done()
+    checkpoint.done(walk.state() | engine.state())
     return EdgeScores(
         graph=graph, per_prompt=walk.scores, method="acdc", metric=metric.name,
         higher_is_better=metric.higher_is_better, provenance=provenance(model).as_dict(),

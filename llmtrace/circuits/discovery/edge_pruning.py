@@ -91,7 +91,7 @@ def edge_pruning(
     except BaseException:
         checkpoint.write(gates.state())
         raise
-    checkpoint.done()
+    checkpoint.done(gates.state())
     return EdgeScores(
         graph=graph, per_prompt=gates.open().expand(len(prompts), -1, -1).to(model.W_E.dtype), method="edge_pruning",
         metric=reference.name, higher_is_better=reference.higher_is_better, provenance=provenance(model).as_dict(),

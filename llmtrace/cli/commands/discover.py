@@ -100,8 +100,6 @@ def discover(
     graph = circuits.Graph.of(
         traced, spans=tuple(spans.split(",")) if spans else (), neurons=neurons.split(",") if neurons else ()
     )
-    if n_edges is None and threshold is None and "tau" not in asked:
-        size["n_edges"] = max(1, round(graph.n_edges / 10))
     if spans or neurons:  # which not every method knows of
         asked["graph"] = graph
     if dry_run:
@@ -109,23 +107,30 @@ def discover(
         return
     with kept_for_resume(asked.get("resume")):
         circuit = circuits.discover(traced, chosen, method=method, metric=metric, **size, **asked)
+        size["n_edges"] = circuit.options.get("n_edges")
+        again = flags({"method": method, **size, **how.said, **where, "resume": None})
+        _finish_circuit(run, traced, chosen, circuit, top, again)
+
+
+def _finish_circuit(run: Run, model: TraceModel, prompts: PromptSet, circuit: Circuit, top: int, again: str) -> None:
     rows = _rows(circuit)
 
     def show(screen: Screen) -> list[Next]:
-        _tell(screen, circuit, chosen, rows[:top])
-        return _next(run, screen, chosen, flags({"method": method, **size, **how.said, **where, "resume": None}))
+        _tell(screen, circuit, prompts, rows[:top])
+        return _next(run, screen, prompts, again)
 
     def sections() -> list[Section]:
         from llmtrace.plots import Section, plot
 
-        about = f"{circuit!r}; {method}, {circuit.options['selection']} selection; {described(chosen)}."
+        options = circuit.options
+        about = f"{circuit!r}; {options['method']}, {options['selection']} selection; {described(prompts)}."
         return [Section("Circuit", about, figure=plot(circuit))]
 
     run.finish(
         rows,
         show=show,
-        model=traced,
-        prompts=chosen,
+        model=model,
+        prompts=prompts,
         metric=circuit.options["metric"],
         summary={
             "edges": circuit.n_edges, "edges_of_model": circuit.graph.n_edges,

@@ -41,14 +41,17 @@ def carry_out(
         return
     with kept_for_resume(resume):
         effects = declared.run()
-    _finish_effects(run, effects, model, prompts, top, heading=heading, meaning=meaning, nexts=nexts)
+        _finish_effects(run, effects, model, prompts, top, heading=heading, meaning=meaning, nexts=nexts)
 
 
 @contextmanager
 def kept_for_resume(resume: Path | None) -> Iterator[None]:
-    """Say where the partial results are when a run is stopped."""
+    """Partial results stay until the whole is written; say where they are when a run is stopped."""
+    from llmtrace.interventions import until_written
+
     try:
-        yield
+        with until_written():
+            yield
     except (KeyboardInterrupt, Cancelled) as stopped:
         if resume is None or not resume.exists():
             raise

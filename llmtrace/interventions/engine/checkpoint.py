@@ -1,8 +1,9 @@
 """The state of a long run on disk, so that a run that was stopped goes on where it was, with the same result.
 
 One safetensors file: named tensors and the fingerprint of the run that they belong to. It is written now and then, and
-when a run ends badly; it is deleted when all is done; the file of another run is refused. A sweep's state is the metric
-of every variant that was run (`partial_results`); a discovery's is its own.
+when a run ends badly; it is deleted when all is done - or, for one who writes the result to disk, when that stands
+there (`until_written`); the file of another run is refused. A sweep's state is the metric of every variant that was run
+(`partial_results`); a discovery's is its own.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +31,21 @@ from llmtrace.errors import FileFormatError, InputError, MismatchError
 from llmtrace.files import write_bytes
 
 SECONDS = 10.0  # between two writings
+_unwritten: ContextVar[list[Path] | None] = ContextVar("unwritten", default=None)
+
+
+@contextmanager
+def until_written() -> Iterator[None]:
+    """Files of runs that end within stay, complete, and go when this block ends well: their result stands on disk then,
+    and a program killed between computed and written has lost nothing."""
+    files: list[Path] = []
+    token = _unwritten.set(files)
+    try:
+        yield
+    finally:
+        _unwritten.reset(token)
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 class Checkpoint:
@@ -79,9 +96,14 @@ class Checkpoint:
         write_bytes(self.path, save(tensors, metadata=about))
         self._written = time.monotonic()
 
-    def done(self) -> None:
-        if self.path is not None:
+    def done(self, state: Mapping[str, Tensor]) -> None:
+        if self.path is None:
+            return
+        if (files := _unwritten.get()) is None:
             self.path.unlink(missing_ok=True)
+        else:
+            self.write(state)
+            files.append(self.path)
 
 
 @dataclass(eq=False)
@@ -103,7 +125,11 @@ class Partial:
 
     def save(self) -> None:
         assert self.checkpoint is not None
-        self.checkpoint.write({"values": self.values, "done": self.done})
+        self.checkpoint.write(self.state)
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        return {"values": self.values, "done": self.done}
 
 
 @contextmanager
@@ -124,7 +150,7 @@ def partial_results(path: str | Path | None, about: Callable[[], object], values
     except BaseException:
         partial.save()
         raise
-    checkpoint.done()
+    checkpoint.done(partial.state)
 
 
 def fingerprint(*parts: object) -> str:

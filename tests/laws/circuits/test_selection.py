@@ -165,7 +165,7 @@ def test_a_size_or_a_threshold() -> None:
     scores = scores_of(SHAPES[0], 0)
     for asked, piece in (
         ({}, "got neither; say how many"), ({"n_edges": 3, "threshold": 1.0}, "got both; leave one out."),
-        ({"threshold": 0.0}, "threshold above 0"), ({"threshold": float("nan")}, "threshold above 0"),
+        ({"threshold": 0.0}, "threshold above 0"), ({"threshold": float("nan")}, "threshold as a number"),
         ({"threshold": 1.0, "selection": "top"}, "Expected n_edges for the selection top, got threshold"),
         ({"n_edges": 3, "selection": "threshold"}, "Expected threshold for the selection threshold, got n_edges"),
         ({"n_edges": 3, "pnr": 0.5}, "options of greedy"), ({"n_edges": 0}, "whole number of edges"),
@@ -174,6 +174,16 @@ def test_a_size_or_a_threshold() -> None:
         with pytest.raises(InputError, match=piece):
             select(scores, **asked)  # type: ignore[arg-type]
     assert select(scores, threshold=float("inf")).n_edges == 0
+
+
+def test_a_tenth_of_the_edges_where_nothing_is_said() -> None:
+    model = lt.load("and-gate")
+    p = lt.from_pairs(model, [("1 1 =", "0 0 =", "1", "0")])
+    for options in ({}, {"graph": Graph.of(model, spans=("END",))}):
+        graph = options.get("graph", Graph.of(model))
+        found = discover(model, p, method="eap", prune=False, **options)
+        assert found.options["n_edges"] == found.n_edges == max(1, round(graph.n_edges / 10))
+    assert discover(model, p, method="eap", prune=False).n_edges < found.n_edges
 
 
 # --- ACDC --------------------------------------------------------------------------------------------------------

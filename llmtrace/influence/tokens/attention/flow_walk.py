@@ -116,7 +116,7 @@ def _run(model: TraceModel, tokens: Int[Tensor, " pos"]) -> tuple[list[Layer], F
 
 
 def _look_again(
-    model: TraceModel, tokens: Int[Tensor, " pos"], layer: int, stream: Float[Tensor, "pos d_model"]
+    model: TraceModel, tokens: Int[Tensor, " pos"], layer: int, stream: Float[Tensor, "read d_model"]
 ) -> Layer:
     """A layer's attention once more, from the stream that enters it, up to the pattern."""
     found = Layer()
@@ -129,8 +129,9 @@ def _look_again(
 
         return site_name(kind, layer), take
 
+    read = tokens[None, : len(stream)]
     try:
-        resume(model, stream[None], layer, [keep(kind) for kind in ATTENTION], tokens=tokens[None], until=layer + 1)
+        resume(model, stream[None], layer, [keep(kind) for kind in ATTENTION], tokens=read, until=layer + 1)
     except Stop:
         return found
     raise AssertionError("attention ran past its pattern")
