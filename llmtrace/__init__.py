@@ -76,6 +76,7 @@ if TYPE_CHECKING:
         from_pairs as from_pairs,
         from_texts as from_texts,
     )
+    from llmtrace.results import load_result as load_result
     from llmtrace.signals import Trace as Trace, capture as capture, load_trace as load_trace
     from llmtrace.validation import Validation as Validation, correlate as correlate, validate as validate
 

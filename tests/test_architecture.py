@@ -15,7 +15,7 @@ FLOORS: tuple[set[str], ...] = (
     {"errors"},  # the ground under floor 0: anyone may raise
     {"arguments"},
     {"shapes", "progress", "methods", "files", "statistics"},
-    {"nodes", "rooms"},
+    {"nodes", "rooms", "results"},
     {"models"},
     {"metrics", "plan"},
     {"prompts"},

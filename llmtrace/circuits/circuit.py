@@ -17,6 +17,7 @@ from llmtrace.errors import FileFormatError, InputError, LLMTraceError, Mismatch
 from llmtrace.files import first_problem, read_json, require_schema, write_json
 from llmtrace.models import TraceModel
 from llmtrace.nodes import Edge, Node, parse_edge, parse_node, place_of, read_node
+from llmtrace.results import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +26,7 @@ KIND, SCHEMA_VERSION = "llmtrace.circuit", 1
 
 
 @dataclass(frozen=True, eq=False)
-class Circuit:
+class Circuit(Result):
     """`mask` is True where an edge is in the circuit; `scores` are those that chose it, where there are any."""
 
     graph: Graph

@@ -12,13 +12,14 @@ from torch import Tensor
 from llmtrace.circuits.graph import Graph
 from llmtrace.influence import NodeScores
 from llmtrace.nodes import Edge
+from llmtrace.results import Result
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
-class EdgeScores:
+class EdgeScores(Result):
     """`values` is zero where the graph has no edge. A score of edge u->v estimates m(edge patched) - m(clean)."""
 
     graph: Graph

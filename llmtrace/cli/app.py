@@ -62,7 +62,7 @@ def _told(sentence: str, code: int) -> typer.Exit:
 
 # Typer's rich help costs 0.2 s of the half second that `llmtrace --help` may take.
 app = typer.Typer(
-    cls=Program, help=HELP, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+    cls=Program, help=HELP, no_args_is_help=True, rich_markup_mode=None,
     pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )  # fmt: skip
 for command in (

@@ -25,6 +25,7 @@ from llmtrace.influence.stages import stream_stages
 from llmtrace.metrics import MetricLike
 from llmtrace.models import TraceModel, describe, provenance, token_labels, unembed
 from llmtrace.prompts import PromptSet, metric_of
+from llmtrace.results import Result
 from llmtrace.signals import capture
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class LensScores:
+class LensScores(Result):
     """The metric as the residual stream of each stage would give it, and the token it would predict."""
 
     stages: tuple[str, ...]

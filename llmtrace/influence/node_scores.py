@@ -10,13 +10,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmtrace.nodes import Node, place_of
+from llmtrace.results import Result
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
-class NodeScores:
+class NodeScores(Result):
     """One number per node and prompt. Where the method is a decomposition, `total` is what the scores sum to.
 
     fingerprints   of the prompts (`PromptSet.fingerprints`); None: nobody knows
@@ -69,12 +70,9 @@ class NodeScores:
         size = f"{len(self.nodes)} nodes, {self.values.shape[1]} prompts"
         return f"NodeScores({self.method} of {self.metric}: {size}; {leaders})"
 
-    def _repr_html_(self) -> str:
-        return str(self.df().to_html(max_rows=12))
-
 
 @dataclass(frozen=True, eq=False)
-class SourceScores:
+class SourceScores(Result):
     """One number per head, prompt and source token: how much of the head's score came from attending there."""
 
     nodes: tuple[Node, ...]

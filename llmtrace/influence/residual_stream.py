@@ -35,6 +35,7 @@ from llmtrace.models import TraceModel, describe, final_norm, provenance
 from llmtrace.models.memory import Memory
 from llmtrace.prompts import PromptSet, as_prompts, metric_of
 from llmtrace.prompts.choice import Choice
+from llmtrace.results import Result
 from llmtrace.signals import capture
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ MEASURES = ("norm", "step", "cosine", "share")
 
 
 @dataclass(frozen=True, eq=False)
-class StreamScores:
+class StreamScores(Result):
     """The measures at one position of each prompt, a row for each stage. `direct` only where a metric was asked for."""
 
     stages: tuple[str, ...]
@@ -76,9 +77,6 @@ class StreamScores:
     def __repr__(self) -> str:
         first, last = self.norm[0].mean().item(), self.norm[-1].mean().item()
         return f"StreamScores({len(self.stages)} stages at {self.position}: norm {first:.3g} to {last:.3g})"
-
-    def _repr_html_(self) -> str:
-        return str(self.df().to_html())
 
 
 @torch.no_grad()

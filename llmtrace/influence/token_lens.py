@@ -29,6 +29,7 @@ from llmtrace.models.memory import Memory, in_one_pass
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, as_prompts
 from llmtrace.prompts.choice import Choice
+from llmtrace.results import Result
 from llmtrace.signals import capture
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class TokenLens:
+class TokenLens(Result):
     """`positions`: where it was read, per prompt (-1: padding); `rank` 1 is the first choice."""
 
     stages: tuple[str, ...]
@@ -75,9 +76,6 @@ class TokenLens:
     def __repr__(self) -> str:
         _, prompts, places, tokens = self.rank.shape
         return f"TokenLens({len(self.stages)} stages, {prompts} prompts x {places} positions x {tokens} tokens)"
-
-    def _repr_html_(self) -> str:
-        return str(self.df().to_html(max_rows=12))
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from llmtrace.errors import InputError
 from llmtrace.nodes import Head, KvHead, Place, Port, Position, Site, place_of
+from llmtrace.results import Result
 from llmtrace.statistics import bootstrap_interval, bootstrap_ratio
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Effects:
+class Effects(Result):
     """One intervention per entry of `nodes` (each entry: the places changed together).
 
     before      the metric on the run that is changed
@@ -174,6 +175,3 @@ class Effects:
             f"Effects({self.method} on {self.metric}: {len(self.nodes)} interventions, {len(self.before)} prompts, "
             f"before {self.before.mean().item():.3g}; {leaders})"
         )
-
-    def _repr_html_(self) -> str:
-        return str(self.df().to_html(max_rows=12))

@@ -16,11 +16,12 @@ from llmtrace.metrics import METRICS, Metric, custom
 from llmtrace.nodes import Position
 from llmtrace.prompts.choice import Choice, read_positions
 from llmtrace.prompts.fingerprints import fingerprints, require_same
+from llmtrace.results import Result
 from llmtrace.shapes import Int, PositionMask, Positions, Tensor, Tokens
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PromptSet:
+class PromptSet(Result):
     """Clean and corrupted prompts, token for token of equal length, padded on the right. Immutable, on the CPU.
 
     lengths            real tokens of each prompt, BOS included; clean and corrupted have the same

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Int
 from torch import Tensor
 
 from llmtrace.errors import NotFoundError, did_you_mean
 from llmtrace.models.hook_names import layer_of
+from llmtrace.results import Result
 from llmtrace.signals.trace_files import read_trace, write_trace
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
-class Trace:
+class Trace(Result):
     """One run of a model on a batch of prompts.
 
     activations  hook name -> tensor; position axes hold `kept` when it is set, else all positions
@@ -50,6 +54,20 @@ class Trace:
 
     def __contains__(self, name: str) -> bool:
         return name in self.activations
+
+    def __iter__(self) -> Iterator[str]:
+        """The names, as of a dictionary."""
+        return iter(self.activations)
+
+    def __len__(self) -> int:
+        return len(self.activations)
+
+    def df(self) -> pd.DataFrame:
+        """What was captured, a row per activation; the numbers themselves have too many shapes for one table."""
+        import pandas as pd
+
+        rows = [(name, layer_of(name), tuple(self[name].shape)) for name in self]
+        return pd.DataFrame(rows, columns=["activation", "layer", "shape"])
 
     @property
     def layers(self) -> tuple[int, ...]:

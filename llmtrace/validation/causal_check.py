@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from llmtrace.errors import NotFoundError, did_you_mean
+from llmtrace.results import Result
 from llmtrace.statistics import bootstrap_interval, bootstrap_ratio
 from llmtrace.validation.checks.deletion_curves import Curves
 
@@ -21,7 +22,7 @@ Estimate = tuple[float, float, float]  # value, and its interval
 
 
 @dataclass(frozen=True, eq=False)
-class CausalCheck:
+class CausalCheck(Result):
     """One row per method: the checked scores, then the intervention itself ("oracle") and the baselines.
 
     rank_correlation   Spearman's rho of score and loss, per prompt; 0 where a score is constant

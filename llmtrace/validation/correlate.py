@@ -30,13 +30,14 @@ from llmtrace.influence import NodeScores
 from llmtrace.interventions import Effects
 from llmtrace.models import taken_from
 from llmtrace.nodes import Node
+from llmtrace.results import Result
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
-class Validation:
+class Validation(Result):
     """Score and loss of the nodes that both results have, in the order of the effects."""
 
     nodes: tuple[Node, ...]

@@ -116,12 +116,36 @@ def test_the_page_of_methods_is_not_stale() -> None:
     assert page.read_text(encoding="utf-8") == run("methods", "--markdown").stdout
 
 
+def test_the_page_of_families_is_not_stale() -> None:
+    """Else: `llmtrace models --families --markdown > tutorials/manual/families.md`."""
+    page = Path(lt.__file__).parents[1] / "tutorials" / "manual" / "families.md"
+    assert page.read_text(encoding="utf-8") == run("models", "--families", "--markdown").stdout
+
+
+def test_what_works_on_a_family_is_told_with_reasons() -> None:
+    rows = {row["family"]: row for row in document(run("models", "--families", "--json"))["rows"]}
+    assert rows["Llama"]["refused"] == {} and rows["Llama"]["loads"] == "HookedTransformer"
+    assert "does something between its values" in rows["Olmo"]["refused"]["decompx"]
+    assert rows["Ministral"]["loads"] == "" and "no TransformerBridge" in rows["Ministral"]["why"]
+    told = run("models", "olmo", "--families").stdout
+    assert "post-norm" in told and "Olmo3" in told and "Llama" not in told.split("What was asked")[0]
+    assert run("models", "--families", "nonesuch").exit_code == 3 and run("models", "--markdown").exit_code == 2
+
+
 def test_a_table_is_told_with_all_that_its_rows_know() -> None:
     told = run("methods", "influence").stdout
     for name, row in influence.METHODS.items():
         known = {**row.facts(), "needs": ", ".join(row.needs)}
         facts = [known[fact] for fact in ("summary", "cost", "needs", "gives", "sums_to", "sign", "failure", "source")]
         assert name in told and all(fact in told for fact in facts if fact), name
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    def completed(words: str) -> list[str]:
+        asked = {"_LLMTRACE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        return CliRunner().invoke(app, [], env=asked, prog_name="llmtrace").stdout.split()
+
+    assert completed("llmtrace pat") == ["patch", "paths"] and "--direction" in completed("llmtrace patch --di")
 
 
 def test_help_names_every_command_on_a_line_of_its_own() -> None:

@@ -600,3 +600,39 @@ def test_hooked_says_what_it_cannot_compute() -> None:
         families.hooked_options("LlamaForCausalLM", transformers.LlamaConfig(attention_bias=True))
     with pytest.raises(UnsupportedError, match="MambaForCausalLM"):
         families.hooked_options("MambaForCausalLM", transformers.MambaConfig())
+
+
+# --- text parts, and the hub's cache ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["Gemma3ForConditionalGeneration", "Mistral3ForConditionalGeneration"])
+def test_the_text_part_of_a_model_that_sees_loads_from_its_folder(name: str, tmp_path: Path) -> None:
+    """As the hub has them: transformers knows Mistral 3 as no language model at all."""
+    from families import source
+
+    whole, tokens = source(name), TOKENS % 30
+    whole.save_pretrained(tmp_path / "it")
+    found: Any = load(tmp_path / "it")
+    expected = whole(tokens, use_cache=False).logits.log_softmax(-1)
+    torch.testing.assert_close(found(tokens).log_softmax(-1), expected.detach(), rtol=0, atol=1e-4)
+
+
+def test_a_name_that_transformerlens_does_not_list_loads_from_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TinyLlama: its name is in no list, its shape is known. The hub is never asked for what lies in the cache."""
+    import huggingface_hub
+
+    name, snapshot = "TinyLlama/TinyLlama-1.1B-Chat-v1.0", "0" * 40
+    assert name not in names.hub_names()
+    repository = tmp_path / "models--TinyLlama--TinyLlama-1.1B-Chat-v1.0"
+    random_hf("llama").save_pretrained(repository / "snapshots" / snapshot)
+    word_tokenizer().save_pretrained(repository / "snapshots" / snapshot)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(snapshot)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", None)  # asking ends in a TypeError
+    model: Any = load(name)
+    expected = random_hf("llama")(TOKENS).logits.log_softmax(-1)
+    torch.testing.assert_close(model(TOKENS).log_softmax(-1), expected.detach(), rtol=0, atol=1e-4)
+    assert provenance(model).model == name

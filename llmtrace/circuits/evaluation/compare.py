@@ -35,6 +35,7 @@ from llmtrace.circuits.edge_scores import EdgeScores
 from llmtrace.circuits.selection.select import select
 from llmtrace.errors import InputError, MismatchError
 from llmtrace.nodes import Node
+from llmtrace.results import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +72,7 @@ class Overlap:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Comparison(Result):
     """`roles`: of each role of the known circuit, how many of its nodes were found."""
 
     found: Circuit

@@ -32,13 +32,14 @@ from llmtrace.metrics import MetricLike
 from llmtrace.models import TraceModel
 from llmtrace.nodes import Node
 from llmtrace.prompts import PromptSet, metric_of
+from llmtrace.results import Result
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
-class Completeness:
+class Completeness(Result):
     """`circuit[i]` and `model[i]` are m(C \\ K) and m(M \\ K) of `knocked_out[i]`, per prompt; the first K is empty."""
 
     knocked_out: tuple[tuple[Node, ...], ...]
@@ -72,7 +73,7 @@ class Completeness:
 
 
 @dataclass(frozen=True, eq=False)
-class Minimality:
+class Minimality(Result):
     """`loss[i]` is m(C) - m(C \\ nodes[i]), per prompt."""
 
     nodes: tuple[Node, ...]

@@ -33,6 +33,7 @@ from llmtrace.interventions import Memory
 from llmtrace.metrics import MetricLike
 from llmtrace.models import TraceModel, provenance, taken_from
 from llmtrace.prompts import PromptSet, metric_of
+from llmtrace.results import Result
 from llmtrace.statistics import bootstrap_samples, percentile_interval
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class CircuitReport:
+class CircuitReport(Result):
     """How well a circuit stands for its model on one prompt set."""
 
     circuit: Circuit

@@ -31,6 +31,7 @@ from llmtrace.interventions import Memory
 from llmtrace.metrics import MetricLike
 from llmtrace.models import TraceModel
 from llmtrace.prompts import PromptSet, metric_of
+from llmtrace.results import Result
 from llmtrace.statistics import bootstrap_samples, percentile_interval
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the e
 
 
 @dataclass(frozen=True, eq=False)
-class FaithfulnessCurve:
+class FaithfulnessCurve(Result):
     """`alone[size]` is the metric of the circuit of that size, per prompt."""
 
     circuits: tuple[Circuit, ...]

@@ -1,7 +1,7 @@
 """What `--json` prints and `result.json` holds: one `Document` per command, whose `rows` are of the type named here.
 
     command     kind                     rows                    summary
-    models      llmtrace.cli.models      ModelRow
+    models      llmtrace.cli.models      ModelRow or FamilyRow
     methods     llmtrace.cli.methods     MethodRow
     trace       llmtrace.cli.trace       ActivationRow           prompts, tokens, bytes
     influence   llmtrace.cli.influence   NodeRow, SourceRow,     method, gap (largest miss of the sum law),
@@ -50,6 +50,18 @@ class ModelRow(Row):
     official: str
     embedded: bool
     about: str
+
+
+class FamilyRow(Row):
+    """What works on a family of models, by the names of `family_table.USES`. `loads`: as what, "" where it does not;
+    `why`: why it does not, or not as it is; `refused`: use -> the sentence."""
+
+    family: str
+    release: str
+    loads: str
+    why: str
+    works: list[str]
+    refused: dict[str, str]
 
 
 class MethodRow(Row):
@@ -295,7 +307,7 @@ class Prompts(Row):
 
 
 ROWS: dict[str, Any] = {
-    "models": ModelRow,
+    "models": ModelRow | FamilyRow,
     "methods": MethodRow,
     "trace": ActivationRow,
     "influence": NodeRow | SourceRow | StageRow | TokenRow | SpanRow,

@@ -13,6 +13,7 @@ from llmtrace.influence.tokens.results.span_influence import SpanInfluence, requ
 from llmtrace.influence.tokens.results.token_influence import TokenInfluence
 from llmtrace.prompts import PromptSet
 from llmtrace.prompts.spans import Spans
+from llmtrace.results import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +22,7 @@ GENERATED = "generated"  # the span of what was generated
 
 
 @dataclass(frozen=True, eq=False)
-class GenerationInfluence:
+class GenerationInfluence(Result):
     """Row t of `influence` explains token `chosen[t]`; its target is the position before, where it was predicted.
 
     probability   of each chosen token

@@ -38,6 +38,7 @@ from llmtrace.models import AttentionWeights, TraceModel, attention_weights, des
 from llmtrace.models.components.query_key import Rotation, rotation
 from llmtrace.models.hook_names import EVERY_PART
 from llmtrace.nodes import SLOTS, Head
+from llmtrace.results import Result
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +104,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Composition:
+class Composition(Result):
     """One number per slot, sender and receiver; NaN where the receiver does not come after the sender."""
 
     heads: tuple[Head, ...]

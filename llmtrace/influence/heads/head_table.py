@@ -13,13 +13,14 @@ from torch import Tensor
 from llmtrace.errors import InputError, MismatchError, NotFoundError, did_you_mean
 from llmtrace.models import taken_from
 from llmtrace.nodes import Head, place_of
+from llmtrace.results import Result
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
-class HeadTable:
+class HeadTable(Result):
     """`left_out`: scores that this model does not allow, each with the reason."""
 
     heads: tuple[Head, ...]

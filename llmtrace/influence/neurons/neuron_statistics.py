@@ -32,6 +32,7 @@ from llmtrace.models.memory import Memory, in_one_pass
 from llmtrace.nodes import Neuron
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, as_prompts
+from llmtrace.results import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +54,7 @@ class Example:
 
 
 @dataclass(frozen=True, eq=False)
-class NeuronStatistics:
+class NeuronStatistics(Result):
     """`where` holds (prompt, position) of each of the highest activations, largest first."""
 
     layers: tuple[int, ...]
@@ -128,9 +129,6 @@ class NeuronStatistics:
     def __repr__(self) -> str:
         layers, width = self.mean.shape
         return f"NeuronStatistics({layers} layers x {width} neurons over {self.n_tokens} tokens)"
-
-    def _repr_html_(self) -> str:
-        return str(self.df().to_html(max_rows=12))
 
 
 @torch.no_grad()

@@ -30,6 +30,7 @@ from llmtrace.influence.vocabulary import readout, token_vectors
 from llmtrace.models import TraceModel, describe, mlp_weights, provenance, require_additive, token_labels
 from llmtrace.models.hook_names import EVERY_PART
 from llmtrace.nodes import Neuron, NodeLike, place_of
+from llmtrace.results import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +39,7 @@ TokenScores = tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True, eq=False)
-class NeuronReading:
+class NeuronReading(Result):
     """For every neuron and side ("key", or "gate" and "in"; "value"): highest and lowest tokens, outermost first."""
 
     neurons: tuple[Neuron, ...]
@@ -71,9 +72,6 @@ class NeuronReading:
     def __repr__(self) -> str:
         says = "; ".join(f"{n} writes {' '.join(t for t, _ in self.of(n)[0][:3])!r}" for n in self.neurons[:3])
         return f"NeuronReading({len(self.neurons)} neurons: {says})"
-
-    def _repr_html_(self) -> str:
-        return str(self.df().to_html(max_rows=24))
 
 
 @torch.no_grad()

@@ -28,15 +28,18 @@ def bridge_from_hugging_face(
     from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
     from transformer_lens.model_bridge.sources import build_bridge_from_module
 
-    if architecture not in SUPPORTED_ARCHITECTURES:
+    # Hugging Face spells some classes otherwise than the files on the hub, which TransformerLens has them from (PhiMoE)
+    spelt = {known.casefold(): known for known in SUPPORTED_ARCHITECTURES}
+    known = architecture if architecture in SUPPORTED_ARCHITECTURES else spelt.get(architecture.casefold())
+    if known is None:
         raise UnsupportedError(
             f"TransformerLens has no TransformerBridge for {architecture}; expected a language model of one of its "
             f"{len(SUPPORTED_ARCHITECTURES)} architectures, such as GPT2LMHeadModel or LlamaForCausalLM."
         )
     # fused attention returns no pattern, so the hooks on it would never fire
     hf.set_attn_implementation("eager")
-    hf.config.architectures = [architecture]
-    bridge = build_bridge_from_module(hf, architecture, hf_config=hf.config, tokenizer=tokenizer, model_name=name)
+    hf.config.architectures = [known]
+    bridge = build_bridge_from_module(hf, known, hf_config=hf.config, tokenizer=tokenizer, model_name=name)
     if tokenizer is not None:
         bridge.cfg.tokenizer_prepends_bos = starts_with_bos(bridge.tokenizer)
     if n_ctx is not None:

@@ -117,12 +117,12 @@ def open_hub(name: str, dtype: torch.dtype, *, trust_remote_code: bool) -> Sourc
 
 
 def _from_pretrained(where: Path | str, dtype: torch.dtype, **options: Any) -> Any:
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(where, **options)
         _refuse_other_kinds(config, Path(where).name)
-        hf, info = AutoModelForCausalLM.from_pretrained(
+        hf, info = _auto_class(config).from_pretrained(
             where,
             config=config,
             dtype=dtype,
@@ -149,6 +149,19 @@ def _from_pretrained(where: Path | str, dtype: torch.dtype, **options: Any) -> A
             f"{missing[0]!r} ({len(missing)} missing); the folder is incomplete: get it again."
         )
     return hf
+
+
+def _auto_class(config: Any) -> Any:
+    """Of a language model; of one that reads images as well where transformers knows the family only so (Mistral 3,
+    LLaVA): its text part is a language model like any other."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as LANGUAGE,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as IMAGES_TOO,
+    )
+
+    sees = config.model_type in IMAGES_TOO and config.model_type not in LANGUAGE
+    return AutoModelForImageTextToText if sees else AutoModelForCausalLM
 
 
 def _refuse_other_kinds(config: Any, name: str) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from llmtrace.errors import FileFormatError
 from llmtrace.files import first_problem, read_json, require_schema, write_json
+from llmtrace.results import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +24,7 @@ Column = Int[Tensor, " edge"]
 
 
 @dataclass(frozen=True, eq=False)
-class FlowGraph:
+class FlowGraph(Result):
     """Places are (stage, position); every edge enters a stage from the one below, so an edge is a row of columns.
 
     stage    index into `stages` of the place that the edge enters
@@ -116,9 +117,6 @@ class FlowGraph:
             f"FlowGraph(of token {self.at}, {self.labels[self.at]!r}, threshold {self.threshold:g}: "
             f"{len(self.share):,} edges, {reached:,} of {len(self.stages) * len(self.labels):,} places)"
         )
-
-    def _repr_html_(self) -> str:
-        return str(self.df().to_html(max_rows=12))
 
 
 class FlowColumns(BaseModel):

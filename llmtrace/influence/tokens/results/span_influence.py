@@ -18,6 +18,7 @@ from torch import Tensor
 
 from llmtrace.errors import InputError
 from llmtrace.prompts.spans import Spans
+from llmtrace.results import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +27,7 @@ ROWS = ("tokens", "spans")
 
 
 @dataclass(frozen=True, eq=False)
-class SpanInfluence:
+class SpanInfluence(Result):
     """What each row (a target token, or the mean of a span's target tokens) takes from each span.
 
     rows    names of the rows, per prompt

@@ -20,13 +20,14 @@ from llmtrace.influence.tokens.results.span_influence import (
 from llmtrace.models import TraceModel, provenance, token_labels
 from llmtrace.prompts.prompt_set import PromptSet
 from llmtrace.prompts.spans import Spans
+from llmtrace.results import Result
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
-class TokenInfluence:
+class TokenInfluence(Result):
     """How much each target position takes from each source position. `rows_sum_to_one` says whether rows are shares.
 
     targets    the position of each row, per prompt; None: one row for every position

@@ -1,0 +1,150 @@
+"""What every result can do: be shown as a table in a notebook, be written to a file, come back as it was.
+
+One safetensors file: the tensors under their own names, everything else as JSON beside them. Nothing is ever unpickled:
+what a file names is looked up among the dataclasses of this package, and a file that names anything else is refused.
+
+    >>> effects.save("effects.safetensors")
+    >>> lt.load_result("effects.safetensors")
+
+Nouns with a format of their own (a trace, a circuit, a flow graph) keep it: those files are read by others.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmtrace.errors import FileFormatError, InputError, NotFoundError
+from llmtrace.files import require_schema, write_bytes
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+KIND, VERSION = "llmtrace.result", 1
+PACKAGE = __name__.partition(".")[0]
+ROWS = 12  # of a table in a notebook
+
+
+class Result:
+    """A dataclass that was measured, or that is measured on."""
+
+    def df(self) -> pd.DataFrame:
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        return str(self.df().to_html(max_rows=ROWS))
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file, whole or not at all; `load_result` gives back the same.
+
+        Raises InputError for what no file can hold, such as a function of yours among the options.
+        """
+        from safetensors.torch import save
+
+        tensors: dict[str, Tensor] = {}
+        content = json.dumps(_told(self, type(self).__name__, tensors))
+        about = {"kind": KIND, "schema_version": str(VERSION), "content": content}
+        write_bytes(path, save(tensors, metadata=about))
+        return Path(path)
+
+
+def load_result(path: str | Path) -> Result:
+    """What `save` wrote.
+
+    Raises NotFoundError where there is no file, FileFormatError for one that is damaged or of another kind.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise NotFoundError(f"Expected the file of a result, found none at {path.name!r}; check the path.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise FileFormatError(
+            f"Expected a file that the save() of a result wrote, got {path.name!r} ({error}); a trace, a circuit and a "
+            "flow graph have a load of their own."
+        ) from None
+    version = about.get("schema_version", "")
+    require_schema(about | {"schema_version": int(version) if version.isdigit() else version}, KIND, VERSION, path.name)
+    try:
+        found = _found(json.loads(about["content"]), tensors)
+    except FileFormatError:
+        raise
+    except Exception as error:  # whatever a damaged content ends in: a key, a type, a check of the class itself
+        raise FileFormatError(f"{path.name!r} is damaged ({error}); write it again.") from error
+    if not isinstance(found, Result):
+        raise FileFormatError(f"Expected a result in {path.name!r}, got {type(found).__name__}; write it again.")
+    return found
+
+
+def _told(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """A value as JSON; its tensors go to `tensors`, under their names."""
+    from torch import Tensor, from_numpy
+
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"number": str(value)}
+    if isinstance(value, np.generic):
+        return _told(value.item(), name, tensors)
+    if isinstance(value, Tensor):
+        tensors[name] = value.detach().cpu().contiguous().clone()
+        return {"tensor": name}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        tensors[name] = from_numpy(np.ascontiguousarray(value).copy())
+        return {"array": name}
+    if isinstance(value, list):
+        return [_told(part, f"{name}.{i}", tensors) for i, part in enumerate(value)]
+    if isinstance(value, tuple | range):
+        return {"tuple": [_told(part, f"{name}.{i}", tensors) for i, part in enumerate(value)]}
+    if isinstance(value, Mapping):
+        pairs = [[_told(key, name, tensors), _told(part, f"{name}.{key}", tensors)] for key, part in value.items()]
+        return {"map": pairs}
+    if is_dataclass(value) and type(value).__module__.startswith(f"{PACKAGE}."):
+        own = {f.name: _told(getattr(value, f.name), f"{name}.{f.name}", tensors) for f in fields(value) if f.init}
+        return {"class": f"{type(value).__module__}:{type(value).__qualname__}", "fields": own}
+    raise InputError(
+        f"Expected what a file can hold (numbers, texts, tensors, nodes, results) at {name}, got "
+        f"{type(value).__name__}; keep it out of what you save, or save the df()."
+    )
+
+
+def _found(told: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The value that `_told` wrote."""
+    if isinstance(told, list):
+        return [_found(part, tensors) for part in told]
+    match told:
+        case {"number": text}:
+            return float(text)
+        case {"tensor": name}:
+            return tensors[name]
+        case {"array": name}:
+            return tensors[name].numpy()
+        case {"tuple": parts}:
+            return tuple(_found(part, tensors) for part in parts)
+        case {"map": pairs}:
+            return {_found(key, tensors): _found(part, tensors) for key, part in pairs}
+        case {"class": where, "fields": own}:
+            return _class(where)(**{name: _found(part, tensors) for name, part in own.items()})
+    return told
+
+
+def _class(where: str) -> Any:
+    """A dataclass of this package, and nothing else."""
+    module, _, name = where.partition(":")
+    if module.startswith(f"{PACKAGE}.") and name.isidentifier():
+        found = getattr(import_module(module), name, None)
+        if isinstance(found, type) and is_dataclass(found) and found.__module__ == module:
+            return found
+    raise FileFormatError(f"Expected a class of this package, got {where!r}; give a file that llmtrace wrote.")
