@@ -84,12 +84,19 @@ def taken_from(provenance: Mapping[str, Any]) -> tuple[str | None, tuple[str, ..
     return provenance.get("weights"), tuple(sorted(provenance.get("hooks", ())))
 
 
+_vocabularies: WeakKeyDictionary[Any, tuple[object, str]] = WeakKeyDictionary()
+
+
 def tokenizer_hash(tokenizer: Any) -> str | None:
-    """sha256 over the sorted vocabulary."""
+    """sha256 over the sorted vocabulary, once for each that a tokenizer has: tokens are only ever added to it."""
     if tokenizer is None:
         return None
-    pairs = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    return hashlib.sha256(repr(pairs).encode()).hexdigest()
+    state = len(tokenizer), dict(getattr(tokenizer, "added_tokens_encoder", {}))
+    known = _vocabularies.get(tokenizer)
+    if known is None or known[0] != state:
+        pairs = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+        _vocabularies[tokenizer] = known = (state, hashlib.sha256(repr(pairs).encode()).hexdigest())
+    return known[1]
 
 
 def versions() -> dict[str, str]:

@@ -14,6 +14,7 @@ def test_every_family_was_measured_under_this_release() -> None:
     assert release() in releases() and list(families(release())) == list(FAMILIES)
 
 
+@pytest.mark.usefixtures("as_users_run")
 @pytest.mark.filterwarnings("default")  # of modelling code that is not ours
 @pytest.mark.parametrize("name", FAMILIES)
 def test_what_the_table_says_of_a_family_is_so(name: str) -> None:

@@ -402,3 +402,11 @@ def test_threads_share_a_model(tiny: Tiny) -> None:
     assert not wrong
     with lock_of(model), lock_of(model):  # re-entrant: a hook may run the model again
         assert models.user_hooks(model) == ()
+
+
+def test_a_tokenizer_that_was_given_a_token_is_another() -> None:
+    model: Any = models.load("tiny-english")
+    before = models.provenance(model).tokenizer
+    assert models.provenance(model).tokenizer == before is not None
+    model.tokenizer.add_tokens(["entirely-new"])
+    assert models.provenance(model).tokenizer != before

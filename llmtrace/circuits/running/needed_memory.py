@@ -1,8 +1,7 @@
 """What scoring edges and running circuits takes beside the weights, and so how many prompts fit at once.
 
     writes     nodes x d_model for each token: a buffer of what every node writes (a difference takes no second one)
-    pass       what autograd keeps of a token, gradients included: about 9 d_model + 6 heads x d_head + 6 d_mlp
-               (4 without a gate) + 4 heads x keys for each layer, as measured on SmolLM2 and GPT-2 small's shape
+    pass       what autograd keeps of a token, gradients included, for each layer (`models/memory.py: numbers_kept`)
     wave       the streams of one layer's ports, its norms and what its nodes write: a few times ports x d_model
     scores     nodes x ports, for every prompt of the result and three times for those of a batch
 
@@ -16,7 +15,7 @@ import math
 from llmtrace.circuits.graph import Graph
 from llmtrace.interventions import Memory, budget
 from llmtrace.models import TraceModel, describe
-from llmtrace.models.memory import at_once
+from llmtrace.models.memory import at_once, numbers_kept
 from llmtrace.prompts import PromptSet
 
 TOKENS_TO_SCORE = 128  # in one batch: more prompts are not faster on a CPU
@@ -35,8 +34,7 @@ def bytes_to_score(
 ) -> tuple[int, int]:
     """(one prompt's, the whole result's); `points` runs of a prompt keep what their backward pass needs."""
     arch, width, itemsize = describe(model), prompts.clean.shape[1], model.W_E.element_size()
-    layer = 9 * arch.d_model + 6 * arch.n_heads * arch.d_head + 4 * arch.n_heads * width
-    layer += (6 if arch.gated else 4) * arch.d_mlp
+    layer = numbers_kept(arch, width)
     wave = max(points, 1) * WAVE * _ports_of_layer(graph) * arch.d_model
     scores = itemsize * len(graph.nodes) * len(graph.ports)
     each = bytes_of_writes(model, graph, prompts, buffers) + 3 * scores

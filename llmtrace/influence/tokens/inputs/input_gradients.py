@@ -19,11 +19,11 @@ from llmtrace.metrics import Metric
 from llmtrace.models import TraceModel, describe, final_residual, require_live
 from llmtrace.models.arithmetic import recording_gradients
 from llmtrace.models.hook_names import site_name
-from llmtrace.models.memory import Memory, at_once, budget, bytes_per_position
+from llmtrace.models.memory import Memory, at_once, budget, numbers_kept
 
 # Slopes below this are rounding: the metric's gradient at its position times the residual stream's length.
 FLAT = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 1e-2, torch.float16: 1e-2}
-ENOUGH = 2**30  # bytes: on a CPU a larger stack is not faster
+ENOUGH = 2**31  # bytes: on a CPU a larger stack is not faster
 INPUT = site_name("resid_pre", 0)
 
 
@@ -95,5 +95,5 @@ def rows_at_once(model: TraceModel, width: int, memory: Memory) -> int:
     arch, device = describe(model), model.W_E.device
     room = budget(memory, device)
     room = min(room, ENOUGH) if memory == "auto" and device.type == "cpu" else room
-    each = width * arch.n_layers * bytes_per_position(arch, width, model.W_E.element_size())
+    each = width * arch.n_layers * numbers_kept(arch, width) * model.W_E.element_size()
     return at_once(room, each, 2**20, "one run with its gradient", asked=memory)
