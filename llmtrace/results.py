@@ -3,8 +3,8 @@
 One safetensors file: the tensors under their own names, everything else as JSON beside them. Nothing is ever unpickled:
 what a file names is looked up among the dataclasses of this package, and a file that names anything else is refused.
 
-    >>> effects.save("effects.safetensors")
-    >>> lt.load_result("effects.safetensors")
+    effects.save("effects.safetensors")
+    effects = lt.load_result("effects.safetensors")
 
 Nouns with a format of their own (a trace, a circuit, a flow graph) keep it: those files are read by others.
 """

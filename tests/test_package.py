@@ -175,10 +175,12 @@ def test_a_skip_for_want_of_the_real_model_fails_where_it_is_required(tmp_path: 
 
 
 def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    example = (ROOT / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    exec(compile(example, "README.md", "exec"), {})
-    assert {f.name for f in tmp_path.iterdir()} == {"trace", "circuit.json", "effects.html"}
+    made: dict[str, Any] = {}
+    exec(compile(readme.split("```python\n")[1].split("```")[0], "README.md", "exec"), made)
+    assert {f.name for f in tmp_path.iterdir()} == {"trace", "circuit.json", "effects.html", "effects.safetensors"}
+    assert f"{made['effects']}\n{made['report']}\n" in readme, "what README says that is printed"
 
 
 def test_embedded_models_fit_the_wheel() -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from jaxtyping import Float, Int
@@ -108,10 +108,38 @@ class Generation:
         return f"Generation({self.continuation!r} after {self.start} tokens)"
 
 
-@torch.no_grad()
+@overload
 def generate(
     model: TraceModel,
     prompt: str | Int[Tensor, " pos"],
+    *,
+    vector: Float[Tensor, " d"] | None = ...,
+    place: Written | None = ...,
+    coefficient: float = ...,
+    max_new_tokens: int = ...,
+    temperature: float = ...,
+    seed: int = ...,
+) -> Generation: ...
+
+
+@overload
+def generate(
+    model: TraceModel,
+    prompt: list[str] | tuple[str, ...],
+    *,
+    vector: Float[Tensor, " d"] | None = ...,
+    place: Written | None = ...,
+    coefficient: float = ...,
+    max_new_tokens: int = ...,
+    temperature: float = ...,
+    seed: int = ...,
+) -> tuple[Generation, ...]: ...
+
+
+@torch.no_grad()
+def generate(
+    model: TraceModel,
+    prompt: str | Int[Tensor, " pos"] | list[str] | tuple[str, ...],
     *,
     vector: Float[Tensor, " d"] | None = None,
     place: Written | None = None,
@@ -119,13 +147,21 @@ def generate(
     max_new_tokens: int = 20,
     temperature: float = 0.0,
     seed: int = 0,
-) -> Generation:
+) -> Generation | tuple[Generation, ...]:
     """Go on with `prompt`, with `coefficient * vector` added at a place at every position of every step.
 
-    prompt        text, or token ids as they are
+    prompt        text, or token ids as they are; several texts give a generation of each, as if asked for alone
     temperature   0: the likeliest token at each step; above: sampled with `seed`
     Stops at the end-of-sequence token. Cost: one full pass per token. Raises LimitError over the context length.
     """
+    if isinstance(prompt, list | tuple):
+        return tuple(
+            generate(
+                model, text, vector=vector, place=place, coefficient=coefficient, max_new_tokens=max_new_tokens,
+                temperature=temperature, seed=seed,
+            )
+            for text in prompt
+        )  # fmt: skip
     arch, reader = describe(model), TokenReader.of(model)
     tokens = prompt.cpu().long() if isinstance(prompt, Tensor) else torch.tensor(reader.ids(prompt))
     if not len(tokens) or not 0 <= int(tokens.min()) <= int(tokens.max()) < arch.d_vocab:

@@ -37,9 +37,8 @@ def block_of(model: Any, layer: int) -> Any:
 
 
 def norms_of(block: nn.Module) -> BlockNorms:
-    found = {name: getattr(block, name, None) for name in ("ln1", "ln2", "ln1_post", "ln2_post")}
-    ln1, ln2, ln1_post, ln2_post = found.values()
-    if getattr(block, "mlp_reads_resid_directly", False) and ln1_post is None and ln2_post is None:
+    ln1, ln2, ln1_post, ln2_post = (_module_of(block, name) for name in ("ln1", "ln2", "ln1_post", "ln2_post"))
+    if _reads_directly(block) and ln1_post is None and ln2_post is None:
         return BlockNorms(None, None, ln1, ln2)  # OLMo 2 on transformer-lens 3.9 calls the norms behind by these names
     in_front_of_mlp = ln1 if ln2 is None and ln2_post is None else ln2  # GPT-J and its like share one norm
     return BlockNorms(ln1, in_front_of_mlp, ln1_post, ln2_post)
@@ -48,10 +47,20 @@ def norms_of(block: nn.Module) -> BlockNorms:
 def norms_what_it_writes(model: Any) -> bool:
     """Whether any block norms an output before the residual stream receives it."""
     names = {"ln1_post", "ln2_post"}
-    return any(
-        not names.isdisjoint(block._modules) or getattr(block, "mlp_reads_resid_directly", False)
-        for block in getattr(model, "blocks", ())
-    )
+    return any(not names.isdisjoint(block._modules) or _reads_directly(block) for block in getattr(model, "blocks", ()))
+
+
+def _module_of(block: nn.Module, name: str) -> nn.Module | None:
+    """None where there is no such module. Asked thousands of times, and torch's own search for a name that is not there
+    is slow; a bridge has a search of its own, which also finds what is not registered."""
+    if type(block).__getattr__ is nn.Module.__getattr__:
+        return block._modules.get(name)
+    return getattr(block, name, None)
+
+
+def _reads_directly(block: nn.Module) -> bool:
+    name = "mlp_reads_resid_directly"
+    return bool(vars(block).get(name) or getattr(type(block), name, False))
 
 
 def activation_of(block: nn.Module) -> Callable[[Tensor], Tensor] | None:

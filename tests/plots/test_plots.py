@@ -332,7 +332,7 @@ def test_edges_are_the_largest_with_their_interval(lt: Any) -> None:
 @pytest.mark.parametrize("scored", [True, False])
 def test_every_edge_of_a_circuit_is_drawn_and_told(lt: Any, kv_heads: int, scored: bool) -> None:
     whole = circuit(lt, kv_heads=kv_heads, scored=scored)
-    figure = lt.plot(whole)
+    figure = lt.plot(whole, max_edges=whole.n_edges)
     told = {text.split("<br>")[0] for text in named(figure, "scores").hovertext}
     assert told == {str(e).replace("<", "&lt;").replace(">", "&gt;") for e in whole.edges}
     curves = sum(int(np.isnan(drawn.x).sum()) for drawn in figure.data if drawn.name == "edges")
@@ -361,6 +361,13 @@ def test_a_large_circuit_draws_its_largest_edges_and_says_how_many_it_left_out(l
     by_size = sorted(whole.edges, key=lambda e: -abs(whole.scores[whole.graph.index(e)].item()))
     assert set(told) == {str(edge) for edge in by_size[:5]}
     assert f"{whole.n_edges - 5}\xa0of" in figure.layout.title.subtitle.text
+
+
+def test_no_more_edges_are_drawn_than_can_be_told_apart(lt: Any) -> None:
+    whole = graph(lt)
+    figure = lt.plot(lt.Circuit(whole, whole.real))
+    assert len({text for text in named(figure, "scores").hovertext}) == 60 < whole.n_edges
+    assert f"{whole.n_edges - 60}\xa0of" in figure.layout.title.subtitle.text
 
 
 def test_an_empty_circuit_is_a_figure(lt: Any) -> None:

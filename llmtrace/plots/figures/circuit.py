@@ -26,8 +26,9 @@ TOLD = (6, 10, 14, 18)  # the steps of a curve where the pointer finds its hover
 Scored = tuple[Edge, float | None]
 
 
-def plot_circuit(circuit: Circuit, *, max_edges: int = 400) -> go.Figure:
-    """The circuit's edges, at most the `max_edges` of largest score; the title says how many were left out."""
+def plot_circuit(circuit: Circuit, *, max_edges: int = 60) -> go.Figure:
+    """The circuit's edges, at most the `max_edges` of largest score (more are a tangle); the title says how many were
+    left out."""
     edges = _ranked(circuit)
     drawn_edges, left_out = edges[:max_edges], max(0, len(edges) - max_edges)
     graph = circuit.graph

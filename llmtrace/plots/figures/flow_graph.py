@@ -33,7 +33,7 @@ WIDTHS = ((0.003, 0.6), (0.02, 1.2), (0.1, 2.4), (0.4, 4.0), (1.1, 6.0))  # px b
 Line = tuple[int, str, int, int]  # stage, kind, source, target
 
 
-def plot_flow_graph(graph: FlowGraph, *, max_edges: int = 400) -> go.Figure:
+def plot_flow_graph(graph: FlowGraph, *, max_edges: int = 60) -> go.Figure:
     """The lines of largest flow, at most `max_edges`; the title says how many were left out."""
     lines = _lines(graph)
     chosen = sorted(lines, key=lambda line: -sum(flow for flow, _ in lines[line]))[:max_edges]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import slow_twins as slow
@@ -13,11 +15,14 @@ from tiny import ALL, LLAMA, Tiny, close, no_norm, one_of_each, over, prompts, s
 
 from llmtrace import circuits, interventions, models
 from llmtrace.circuits import EdgeScores, Graph
+from llmtrace.circuits.discovery.eap_ig import along_inputs
+from llmtrace.circuits.discovery.scoring.prompt_scores import scored
 from llmtrace.circuits.running.needed_memory import bytes_of_writes
 from llmtrace.errors import InputError
 from llmtrace.interventions import Mean
 from llmtrace.metrics import custom, kl
 from llmtrace.nodes import Edge, Logits, Node, Port
+from llmtrace.prompts import ioi
 
 
 def table(scores: EdgeScores, edges: Sequence[Edge]) -> torch.Tensor:
@@ -201,3 +206,30 @@ def test_runs_that_never_differ_are_refused() -> None:
     for method in (circuits.eap, circuits.exact, interventions.path_patch):
         with pytest.raises(InputError, match="corrupt"):
             method(ALL[0].model, p)
+
+
+# --- the authors' own numbers ----------------------------------------------------------------------------------------
+
+
+def test_with_its_authors_points_eap_ig_gives_its_authors_numbers() -> None:
+    """Stored scores of all edges; with our midpoints the edges of the input come closer to the change they explain."""
+    theirs = json.loads((Path(__file__).parents[2] / "data" / "eap_ig_scores.json").read_text())
+    model = models.load("tiny-english", dtype="float64")
+    p, steps = ioi(model, 8, seed=0), theirs["steps"]
+    of_batch = along_inputs(model, [k / steps for k in range(steps)], "standard")
+    same = scored(
+        "eap_ig", of_batch, model, p, None, None, memory="auto", points=steps, passes="", options={}
+    ).df()  # fmt: skip
+    ours = dict(zip(same["edge"], same["score"], strict=True))
+    assert ours.keys() == theirs["scores"].keys()
+    assert max(abs(ours[edge] - score) for edge, score in theirs["scores"].items()) < 1e-13
+
+    def share(scores: dict[str, float]) -> float:
+        metric = p.metric("logit_diff")
+        change = [metric(models.logits(model, p.side(side))).mean() for side in ("corrupted", "clean")]
+        explained = sum(score for edge, score in scores.items() if edge.startswith("input->"))
+        return explained / float(change[0] - change[1])
+
+    found = circuits.eap_ig(model, p, steps=steps).df()
+    assert abs(share(dict(zip(found["edge"], found["score"], strict=True))) - 1) < 0.05
+    assert share(theirs["scores"]) < 0.7

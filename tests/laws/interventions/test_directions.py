@@ -147,6 +147,13 @@ def test_generation_without_a_vector_is_the_models_own(english) -> None:
     assert torch.equal(silent.tokens, said.tokens)
 
 
+def test_several_prompts_are_each_gone_on_with_as_alone(english) -> None:
+    texts = ioi(english, 3, seed=0).texts
+    together = interventions.generate(english, texts, max_new_tokens=4, temperature=1.0, seed=1)
+    alone = [interventions.generate(english, text, max_new_tokens=4, temperature=1.0, seed=1) for text in texts]
+    assert [said.text for said in together] == [said.text for said in alone] and len({*texts}) == 3
+
+
 def test_a_steered_generation_says_something_else(english) -> None:
     """Towards the corrupted sentences' answers, at every step."""
     p = ioi(english, 16, seed=0)
