@@ -7,8 +7,9 @@
     vector: Float[Tensor, "d"]  a tensor, an array, a list of numbers   not complex, not of two axes
     metric: str | Metric | None one of these
 
-A room hands out its functions `checked` (`rooms.py`). Only the outermost call is read: what functions of the package
-give each other is theirs. What an argument must be beyond its type, the function says itself.
+A room hands out its functions `checked` (`rooms.py`), a noun its methods (`check_methods`). Only the outermost call is
+read: what functions of the package give each other is theirs. What an argument must be beyond its type, the function
+says itself.
 `Annotated[type, "a name or a number"]` is a type and how the sentence says it.
 """
 
@@ -19,21 +20,24 @@ import math
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, wraps
 from os import PathLike, fsencode
-from types import NoneType, UnionType
+from types import FunctionType, ModuleType, NoneType, UnionType
 from typing import Annotated, Any, Literal, ParamSpecArgs, TypeVar, Union, cast, get_args, get_origin
 
 from llmtrace.errors import InputError, did_you_mean
 
 F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C", bound=type)
 
 # What the sentence says of a class, and where one comes from.
 NAMED = {
     "TraceModel": ("a HookedTransformer or TransformerBridge", "make one with llmtrace.load(name)"),
     "PromptSet": ("a PromptSet", "make one with ioi(model) or from_pairs(model, pairs)"),
-    "Circuit": ("a Circuit", "find one with discover(model, prompts)"),
+    "Circuit": ("a Circuit", "find one with discover(model, prompts) or read one with Circuit.load(path)"),
+    "Definition": ("a Definition", "read one with circuits.load_definition('ioi')"),
     "EdgeScores": ("EdgeScores", "make them with circuits.eap_ig(model, prompts), for instance"),
     "Effects": ("Effects", "make them with ablate(model, prompts), for instance"),
     "Trace": ("a Trace", "make one with capture(model, prompts)"),
@@ -49,6 +53,7 @@ NAMED = {
 
 
 FREE = ("*", "...")  # of jaxtyping: any number of axes
+CHOOSE = "choose one"
 LONGEST_NAME = 255  # bytes, of one file on all usual file systems
 
 
@@ -65,6 +70,7 @@ class Reading:
     advice  what to do instead
     item    of a list, how each of its items is read
     axes    of a tensor, their names
+    one_of  of a word, the words that it may be
     """
 
     words: str
@@ -72,6 +78,7 @@ class Reading:
     advice: str = ""
     item: Reading | None = None
     axes: tuple[str, ...] = ()
+    one_of: tuple[str, ...] = ()
 
 
 def checked(function: F) -> F:
@@ -81,6 +88,18 @@ def checked(function: F) -> F:
     if any(isinstance(hint, ParamSpecArgs) for hint in _evaluated(function).values()):
         return function  # it hands everything on
     return cast(F, _checked(function))
+
+
+def check_methods(noun: C) -> C:
+    """Public methods of a class read their arguments first, and so does `noun[...]`. The class is given back."""
+    for name, value in list(vars(noun).items()):
+        if name.startswith("_") and name != "__getitem__":
+            continue
+        if isinstance(value, classmethod):
+            setattr(noun, name, classmethod(_checked(value.__func__)))
+        elif isinstance(value, FunctionType) and not hasattr(value, "reads_arguments"):
+            setattr(noun, name, _checked(value))
+    return noun
 
 
 @cache
@@ -114,7 +133,7 @@ _border = _Border()
 
 def read_options(name: str, function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """Keyword arguments for a function, read as a call of it would; `name`: what sentences call it."""
-    return {key: _read(key, value, function, name) for key, value in options.items()}
+    return {key: _read(key, value, function, {}, name) for key, value in options.items()}
 
 
 def _arguments(
@@ -124,9 +143,9 @@ def _arguments(
     try:
         bound = signature.bind(*args, **options)
     except TypeError as error:
-        raise InputError(_misfit(function.__name__, signature, args, options)) from error
+        raise InputError(_misfit(_called(function), signature, args, options)) from error
     for name, value in bound.arguments.items():
-        bound.arguments[name] = _read(name, value, function, function.__name__)
+        bound.arguments[name] = _read(name, value, function, bound.arguments)
     _require_sizes(bound.arguments, _readings(function))
     return bound.args, bound.kwargs
 
@@ -152,31 +171,83 @@ def _named(axes: tuple[str, ...], shape: tuple[int, ...]) -> list[tuple[str, int
     return [(axis, size) for axis, size in (*zip(axes[:free], shape, strict=False), *behind) if axis.isidentifier()]
 
 
-def _read(name: str, value: Any, function: Callable[..., Any], called: str) -> Any:
+def _read(name: str, value: Any, function: Callable[..., Any], given: Mapping[str, Any], called: str = "") -> Any:
     readings = _readings(function)
     if (reading := readings.get(name)) is None:
         return value
     try:
         return reading.read(value)
     except Unfit as unfit:
-        default = _signature(function).parameters[name].default
-        usual = "leave it out" if default is None else f"{default!r} is the default"
-        usual = f"see help({called})" if default is inspect.Parameter.empty else usual
-        meant = "" if unfit.args else _meant(name, value, reading, readings)
-        advice = meant or reading.advice or usual
-        got = f"{shown(unfit.args[0])} in it" if unfit.args else shown(value)
+        part = unfit.args[0] if unfit.args else value
+        advice = _meant(name, value, part, function, given) or reading.advice
+        advice = advice or _usual(_signature(function).parameters[name].default, called or _called(function))
+        got = f"{shown(part)} in it" if unfit.args else shown(value)
         as_ = "to be" if reading.words.startswith("one of") else "as"
-        raise InputError(f"Expected {name} {as_} {reading.words}, got {got}; {advice}.") from None
+        close = did_you_mean(value, [*reading.one_of]) if reading.one_of else ""
+        raise InputError(f"Expected {name} {as_} {reading.words}, got {got}; {advice}.{close}") from None
 
 
-def _meant(name: str, value: Any, reading: Reading, readings: Mapping[str, Reading]) -> str:
-    """The list that an item was meant for, or the argument that a value of ours was."""
-    if reading.item is not None and _fits(reading.item, value):
+def _usual(default: Any, called: str) -> str:
+    """What to do where nothing better is known."""
+    if default is inspect.Parameter.empty:
+        return f"see help({called})"
+    return "give that, or leave it out" if default is None else f"{default!r} is the default"
+
+
+def _meant(name: str, value: Any, part: Any, function: Callable[..., Any], given: Mapping[str, Any]) -> str:
+    """What the value that does not fit was meant for: a list of it, text or a number, another argument.
+
+    `part` of the value is what does not fit."""
+    readings, parameters = _readings(function), _signature(function).parameters
+    reading = readings[name]
+    item = reading.item if part is not value and reading.item is not None else reading
+    if part is value and reading.item is not None and not isinstance(value, bool) and _fits(reading.item, value):
         return f"put it in a list: [{shown(value)}]"
+    if isinstance(part, float) and "'a9.h6'" in item.words:  # of nodes: 9.6 is the head that it looks like
+        return f"write it in quotes: {str(part)!r}"
+    if isinstance(part, str) and (number := _spelled(part)) is not None and _fits(item, number):
+        return f"write it without quotes: {number}"
     if type(value).__module__.partition(".")[0] != __package__:
         return ""
-    fitting = [other for other, reading in readings.items() if other != name and _fits(reading, value)]
-    return f"give it as {fitting[0]}=" if fitting else ""
+    for other in (other for other, own in readings.items() if other != name and _fits(own, value)):
+        if other in given and _fits(reading, given[other]):
+            return f"{name} and {other} are in each other's place: swap them"
+        if parameters[name].default is inspect.Parameter.empty and other not in given:
+            return f"it is what {other}= takes: write {_called(function)}({name}, {other}=...)"
+        if other not in given:
+            return f"give it as {other}="
+    return ""
+
+
+def _spelled(text: str) -> int | float | None:
+    """The number that a text is."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return None
+
+
+def _called(function: Callable[..., Any]) -> str:
+    """As people write it: `path_patch`, `Graph.of`."""
+    return function.__qualname__ if _owner(_signature(function)) else function.__name__
+
+
+def _owner(signature: inspect.Signature) -> str:
+    """The parameter of a method that nobody writes."""
+    return next((name for name in list(signature.parameters)[:1] if name in ("self", "cls")), "")
+
+
+def _written(name: str, signature: inspect.Signature) -> str:
+    """A call with what it cannot do without."""
+    wanted = [p for p in _open(signature) if p.default is p.empty]
+    words = [p.name if p.kind is p.POSITIONAL_OR_KEYWORD else f"{p.name}=..." for p in wanted]
+    return f"{name}({', '.join([*words, '...'])})"
+
+
+def _open(signature: inspect.Signature) -> list[inspect.Parameter]:
+    """The parameters that people write."""
+    hidden = _owner(signature)
+    return [p for p in signature.parameters.values() if p.name != hidden and p.kind is not p.VAR_KEYWORD]
 
 
 def _fits(reading: Reading, value: Any) -> bool:
@@ -189,37 +260,39 @@ def _fits(reading: Reading, value: Any) -> bool:
 
 def _misfit(name: str, signature: inspect.Signature, args: Collection[Any], options: Mapping[str, Any]) -> str:
     """Why arguments cannot be bound."""
-    known = list(signature.parameters)
-    wanted = [p for p in signature.parameters.values() if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
-    places = [p.name for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
-    call = f"{name}({', '.join([*(p.name if p.name in places else f'{p.name}=...' for p in wanted), '...'])})"
+    known = [p.name for p in _open(signature)]
+    places = [p.name for p in _open(signature) if p.kind is p.POSITIONAL_OR_KEYWORD]
+    count = len(args) - bool(_owner(signature))
+    call = _written(name, signature)
     for option in options:
         if option not in known and not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
             likely = did_you_mean(option, known)
             return f"Expected arguments of {name} ({', '.join(known)}), got {option!r}; leave it out.{likely}"
-    if len(args) > len(places):
-        by_name = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
+    if count > len(places):
+        by_name = [name for name in known if name not in places]
         rest = f"; give {', '.join(by_name)} by name" if by_name else "; leave the others out"
-        return f"Expected at most {len(places)} arguments of {name} without their names, got {len(args)}{rest}."
-    given = {*places[: len(args)], *options}
-    twice = [place for place in places[: len(args)] if place in options]
+        return f"Expected at most {len(places)} arguments of {name} without their names, got {count}{rest}."
+    given = {*places[:count], *options}
+    twice = [place for place in places[:count] if place in options]
     if twice:
         return f"Expected {twice[0]} of {name} once, got it twice; write {call}."
-    missing = [p.name for p in wanted if p.name not in given]
+    missing = [p.name for p in _open(signature) if p.default is p.empty and p.name not in given]
     return f"Expected {' and '.join(missing)} for {name}, got none; write {call}."
 
 
 def shown(value: Any) -> str:
     """A value in a sentence: what is short as it is written, else its type."""
+    if isinstance(value, ModuleType):
+        return f"the module {value.__name__}"
     plain = str | int | float | complex | bytes | list | tuple | dict | set | slice | None
     ours = type(value).__module__.partition(".")[0] == __package__
     text = repr(value) if ours or isinstance(value, plain) else ""
     if isinstance(value, str) and len(text) > 80:
         return f"text of {len(value):,} characters"
-    return text if text and len(text) <= 80 and "\n" not in text else _with_article(type(value).__name__)
+    return text if text and len(text) <= 80 and "\n" not in text else with_article(type(value).__name__)
 
 
-def _with_article(name: str) -> str:
+def with_article(name: str) -> str:
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
@@ -359,7 +432,8 @@ def _any_of(members: Sequence[Reading | None]) -> Reading | None:
 
     words = list(dict.fromkeys(reading.words for reading in readings if reading.words != "None"))
     said = f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
-    advice = next((reading.advice for reading in readings if reading.advice), "")
+    known = list(dict.fromkeys(reading.advice for reading in readings if reading.advice))
+    advice = CHOOSE if CHOOSE in known else " or ".join(known)
     item = next((reading.item for reading in readings if reading.item), None)
     tensors = [reading.axes for reading in readings if reading.axes]
     return Reading(said, read, advice, item, tensors[0] if len(tensors) == 1 else ())
@@ -371,7 +445,7 @@ def _word(words: tuple[Any, ...]) -> Reading:
             return str(value)
         raise Unfit
 
-    return Reading(f"one of {', '.join(map(str, words))}", read, "choose one")
+    return Reading(f"one of {', '.join(map(str, words))}", read, CHOOSE, one_of=tuple(map(str, words)))
 
 
 def _listed(kind: type, inside: tuple[Any, ...], *, alone: bool) -> Reading:
@@ -427,7 +501,7 @@ def _mapping(kind: type, inside: tuple[Any, ...]) -> Reading:
 
 
 def _instance(kind: type) -> Reading:
-    words, advice = NAMED.get(kind.__name__, (_with_article(kind.__name__), ""))
+    words, advice = NAMED.get(kind.__name__, (with_article(kind.__name__), ""))
     if getattr(kind, "_is_protocol", False):
         return Reading(words, _like(kind), advice)
     return Reading(words, _of(kind), advice)

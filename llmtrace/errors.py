@@ -5,6 +5,7 @@ A researcher reads the sentence; a program reads the class; a shell reads `exit_
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 
 
@@ -67,5 +68,15 @@ class Cancelled(LLMTraceError):
 def did_you_mean(name: object, known: list[str], *, n: int = 3) -> str:
     """` Did you mean 'gpt2-small'?` or nothing: the tail of a `NotFoundError`."""
     by_lower = {k.lower(): k for k in known}
-    close = [by_lower[c] for c in get_close_matches(str(name).lower(), list(by_lower), n=n, cutoff=0.6)]
+    text = str(name).lower()
+    close = [by_lower[c] for c in get_close_matches(text, list(by_lower), n=n, cutoff=0.6)]
+    close = close or [known for lower, known in by_lower.items() if len(lower) > 2 and lower in text][:n]  # "IOI-gpt2"
     return f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
+
+
+def not_one_of(what: str, known: Iterable[str], got: object) -> InputError:
+    """The error about a word that is none of those there are."""
+    names = [*known]
+    return InputError(
+        f"Expected {what} to be one of {', '.join(names)}, got {got!r}; choose one.{did_you_mean(got, names)}"
+    )

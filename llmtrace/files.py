@@ -20,6 +20,14 @@ from typing import Any
 from llmtrace.errors import FileFormatError, InputError, NotFoundError
 
 DRAFT = ".llmtrace-draft"
+# What our files say they are -> what it is, and who reads it.
+READERS = {
+    "llmtrace.trace": ("a trace", "lt.load_trace"),
+    "llmtrace.circuit": ("a circuit", "lt.Circuit.load"),
+    "llmtrace.result": ("a result", "lt.load_result"),
+    "llmtrace.flow_graph": ("a flow graph", "lt.influence.FlowGraph.load"),
+    "llmtrace.definition": ("a known circuit", "lt.circuits.load_definition"),
+}
 HAS_LOCKS = find_spec("fcntl") is not None  # on Windows folders have none, and what was left stays
 
 
@@ -136,10 +144,12 @@ def read_json(path: str | Path) -> dict[str, Any]:
     """A JSON object; a missing or broken file is one sentence."""
     path = Path(path)
     if not path.is_file():
-        raise NotFoundError(f"Expected the file {path.name!r}, found none at that path; check the path.")
+        raise NotFoundError(f"Expected the file {path.name!r}, {instead_of_file(path)}.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
+        if what := what_is_at(path):
+            raise FileFormatError(f"Expected a JSON file, but {path.name!r} is {what}.") from None
         raise FileFormatError(
             f"{path.name!r} is not readable JSON ({error}); it is truncated or not ours: write it again."
         ) from None
@@ -148,6 +158,53 @@ def read_json(path: str | Path) -> dict[str, Any]:
             f"Expected a JSON object in {path.name!r}, got {type(content).__name__}; give a file that llmtrace wrote."
         )
     return content
+
+
+def what_is_at(path: Path) -> str:
+    """What of ours lies there, and who reads it: "a trace; read it with lt.load_trace('run')". Nothing for other files.
+
+    Reads no more than a file's head, or JSON."""
+    for name in ("trace.json", "circuit.json") if path.is_dir() else ():
+        if (path / name).is_file() and (what := what_is_at(path / name)):
+            return what
+    if not path.is_file():
+        return ""
+    try:
+        kind = _kind_of(path)
+    except (ValueError, OSError, RecursionError):
+        return ""
+    if kind not in READERS:
+        return ""
+    what, reader = READERS[kind]
+    shown = path.parent.name if kind == "llmtrace.trace" else f"{path.parent.name}/{path.name}".lstrip("/")
+    return f"{what}; read it with {reader}({shown!r})"
+
+
+def instead_of_file(path: Path) -> str:
+    """Why a file is not to be read at `path`: there is none, or a folder with something of ours."""
+    what = what_is_at(path)
+    return f"but there is {what}" if what else "found none at that path; check the path"
+
+
+def _kind_of(path: Path) -> object:
+    """What a file says it is: in the header of a safetensors file, or in its JSON."""
+    if path.suffix == ".safetensors":
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            head = json.loads(file.read(min(size, 1 << 24)))
+        return head.get("__metadata__", {}).get("kind") if isinstance(head, dict) else None
+    content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+    return content.get("kind") if isinstance(content, dict) else None
+
+
+def require_suffix(path: str | Path, suffix: str, what: str, table: str = "") -> None:
+    """Refuse a file name that says another format than is written; a name that says none is taken."""
+    found = Path(path).suffix
+    if found and found != suffix and not found[1:].isdigit():
+        raise InputError(
+            f"Expected a name that ends in {suffix!r} ({what} is such a file), got {Path(path).name!r}; "
+            f"rename it{table}."
+        )
 
 
 def _no_number(name: str) -> float:
@@ -164,10 +221,10 @@ def first_problem(error: Exception) -> str:
 
 def require_schema(content: dict[str, Any], kind: str, version: int, name: str) -> None:
     """Refuse a file of another kind or of a newer schema than this program knows."""
-    if content.get("kind") != kind:
-        raise FileFormatError(
-            f"Expected a {kind} file, but {name!r} says it is {content.get('kind')!r}; give another file."
-        )
+    if (found := content.get("kind")) != kind:
+        other, reader = READERS.get(str(found), ("", ""))
+        advice = f"it is {other}: read it with {reader}" if other else "give another file"
+        raise FileFormatError(f"Expected a {kind} file, but {name!r} says it is {found!r}; {advice}.")
     found = content.get("schema_version")
     if not isinstance(found, int) or not found >= 1:
         raise FileFormatError(

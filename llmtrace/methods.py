@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from types import FunctionType
 from typing import Any, Generic, Literal, TypeVar
 
-from llmtrace.arguments import checked, read_options
+from llmtrace.arguments import checked, read_options, with_article
 from llmtrace.errors import InputError, NotFoundError, did_you_mean
 
 Kind = Literal["whole", "number", "flag", "word", "size", "layers", "nodes", "places", "file"]
@@ -132,6 +132,12 @@ def found_at(where: Callable[..., Any] | str) -> Any:
     return getattr(import_module(module), name)
 
 
+def with_conventions(method: str, options: Mapping[str, Any], names: Iterable[str]) -> str:
+    """`path_patch (heads frozen, noising)`: numbers of one method under two conventions are two quantities."""
+    told = [str(options[name]).replace("_", " ") for name in names if options.get(name)]
+    return f"{method} ({', '.join(told)})" if told else method
+
+
 def name_of(where: Callable[..., Any] | str) -> str:
     """As "package.module:name"."""
     if isinstance(where, str):
@@ -231,7 +237,7 @@ class Table(dict[str, Row], Generic[Row]):
     def __missing__(self, name: object) -> Row:
         known = list(self)
         raise NotFoundError(
-            f"Expected a {self.kind}, one of {', '.join(known) or '(none registered)'}; got {name!r}."
+            f"Expected {with_article(self.kind)}, one of {', '.join(known) or '(none registered)'}; got {name!r}."
             + did_you_mean(str(name), known)
         )
 

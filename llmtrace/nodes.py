@@ -175,7 +175,7 @@ class KvHead(Kind):
 
 @dataclass(frozen=True, order=True)
 class Mlp(Kind):
-    form, kind, writes, in_mlp = r"(?:m|MLP )(\d+)", "mlp", "mlp_out", True
+    form, kind, writes, in_mlp = r"(?:m|mlp\.?|MLP )(\d+)", "mlp", "mlp_out", True
 
     layer: int
 
@@ -449,8 +449,9 @@ def parse_place(text: str) -> Node | Site:
     Raises InputError for anything else; whether the model or the prompts have it is for those that know them.
     """
     name, _, where = _text(text, "a place such as 'a9.h6<q>@END'").partition("@")
+    name = name.strip()
     at = tuple(int(part) if re.fullmatch(r"-?\d+", part) else part for part in where.split("+")) if where else ()
-    if match := re.fullmatch(r"([a-z_]+)\.(\d+)", name):
+    if (match := re.fullmatch(r"([a-z_]+)\.(\d+)", name)) and match[1] != Mlp.kind:
         return Site(match[1], int(match[2]), at)
     if match := re.fullmatch(r"([^<]+)<([a-z_]+)>", name):
         node = parse_node(match[1])

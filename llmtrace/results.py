@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmtrace.errors import FileFormatError, InputError, NotFoundError
-from llmtrace.files import require_schema, write_bytes
+from llmtrace.arguments import check_methods
+from llmtrace.errors import FileFormatError, InputError, NotFoundError, did_you_mean
+from llmtrace.files import instead_of_file, require_schema, require_suffix, what_is_at, write_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,13 +32,29 @@ if TYPE_CHECKING:
 KIND, VERSION = "llmtrace.result", 1
 PACKAGE = __name__.partition(".")[0]
 ROWS = 12  # of a table in a notebook
+# What others call it -> ours.
+ELSEWHERE = {
+    "plot": "lt.plot(it)", "show": "lt.plot(it)", "figure": "lt.plot(it)", "to_df": ".df()", "to_pandas": ".df()",
+    "dataframe": ".df()", "to_csv": ".df().to_csv(path)", "to_json": ".df().to_json(path) or .save(path)",
+}  # fmt: skip
 
 
 class Result:
-    """A dataclass that was measured, or that is measured on."""
+    """A dataclass that was measured, or that is measured on. Its methods read their arguments, as functions do."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        check_methods(cls)
 
     def df(self) -> pd.DataFrame:
         raise NotImplementedError
+
+    if not TYPE_CHECKING:  # a checker of types would believe that every name is there
+
+        def __getattr__(self, name: str) -> Any:
+            known = [own for own in dir(type(self)) if not own.startswith("_")]
+            close = f" Did you mean {ELSEWHERE[name]}?" if name in ELSEWHERE else did_you_mean(name, known)
+            raise AttributeError(f"{type(self).__name__} has no {name!r}.{close}", name=name, obj=self)
 
     def _repr_html_(self) -> str:
         return str(self.df().to_html(max_rows=ROWS))
@@ -49,6 +66,7 @@ class Result:
         """
         from safetensors.torch import save
 
+        require_suffix(path, ".safetensors", "a result", f", or write a table: .df().to_csv({Path(path).name!r})")
         tensors: dict[str, Tensor] = {}
         content = json.dumps(_told(self, type(self).__name__, tensors))
         about = {"kind": KIND, "schema_version": str(VERSION), "content": content}
@@ -65,16 +83,14 @@ def load_result(path: str | Path) -> Result:
 
     path = Path(path)
     if not path.is_file():
-        raise NotFoundError(f"Expected the file of a result, found none at {path.name!r}; check the path.")
+        raise NotFoundError(f"Expected the file of a result at {path.name!r}, {instead_of_file(path)}.")
     try:
         with safe_open(path, framework="pt") as file:
             about = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise FileFormatError(
-            f"Expected a file that the save() of a result wrote, got {path.name!r} ({error}); a trace, a circuit and a "
-            "flow graph have a load of their own."
-        ) from None
+        why = f"but {path.name!r} is {what}" if (what := what_is_at(path)) else f"got {path.name!r} ({error})"
+        raise FileFormatError(f"Expected a file that the save() of a result wrote, {why}.") from None
     version = about.get("schema_version", "")
     require_schema(about | {"schema_version": int(version) if version.isdigit() else version}, KIND, VERSION, path.name)
     try:

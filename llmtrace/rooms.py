@@ -52,6 +52,13 @@ ELSEWHERE = {
     "attention_rollout": "lt.influence.rollout",
     "induction_heads": "lt.influence.head_behaviour",
     "faithfulness": "lt.evaluate",
+    "load_circuit": "lt.Circuit.load",
+    "load_model": "lt.load",
+    "load_graph": "lt.Graph.of",
+    "load_effects": "lt.load_result",
+    "mean_ablation": "lt.ablate",
+    "zero_ablation": "lt.ablate",
+    "resample_ablation": "lt.ablate",
 }
 
 

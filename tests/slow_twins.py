@@ -337,11 +337,11 @@ def edge_gradients(model: Any, prompts: PromptSet, instead: dict[Node, Tensor] |
     return {edge: gradient.flatten() for edge, gradient in zip(edges, gradients, strict=True)}
 
 
-def mean_writes(model: Any, prompts: PromptSet, over: str) -> dict[Node, Tensor]:
-    """What each node writes on average over the clean prompts that are as long, prompt by prompt and place by place."""
+def mean_writes(model: Any, prompts: PromptSet, over: str, side: str = "clean") -> dict[Node, Tensor]:
+    """What each node writes on average over the prompts that are as long, prompt by prompt and place by place."""
     found: dict[Node, Tensor] = {}
     for u in writers(model):
-        write = write_of(model, prompts.clean, u)
+        write = write_of(model, prompts.side(side), u)
         mean = torch.zeros_like(write)
         for i in range(len(prompts)):
             alike = [j for j in range(len(prompts)) if over != "group" or prompts.groups[j] == prompts.groups[i]]

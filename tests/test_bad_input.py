@@ -241,7 +241,7 @@ LOAD = {
     ),
     "unknown backend": Bad(
         lambda w, p: lt.load("or-gate", backend="jax"), InputError,
-        "Expected backend to be one of auto, hooked, bridge, got 'jax'.",
+        "Expected backend to be one of auto, hooked, bridge, got 'jax'; choose one.",
     ),
     "loaded already": Bad(lambda w, p: lt.load(w.gate), InputError, "needs no load()."),
     "not a model at all": Bad(
@@ -354,7 +354,7 @@ PROMPTS = {
     "a name for a model": Bad(
         lambda w, p: lt.prompts.ioi("gpt2"),
         InputError,
-        "Expected a model with a tokenizer, got str without one; load it",
+        "Expected a model, got the text 'gpt2'; give lt.load('gpt2')",
     ),
     "prompts longer than another model": Bad(
         lambda w, p: lt.path_patch(w.gate, w.prompts), LimitError,
@@ -530,7 +530,7 @@ SIGNALS = {
     ),
     "no trace": Bad(
         lambda w, p: lt.load_trace(p / "run"), NotFoundError,
-        "Expected the file 'trace.json', found none at that path; check the path.",
+        "Expected the folder of a trace at 'run', found none at that path; check the path.",
     ),
     "truncated trace": Bad(
         lambda w, p: lt.load_trace(p / "run"), FileFormatError, "it is truncated.",
@@ -731,7 +731,7 @@ CIRCUITS = {
     ),
     "half an edge": Bad(
         lambda w, p: lt.discover(w.model, w.prompts, n_edges=3.5), InputError,
-        "Expected n_edges as a whole number, got 3.5; leave it out."
+        "Expected n_edges as a whole number, got 3.5; give that, or leave it out."
     ),
     "neither a size nor a threshold": Bad(
         lambda w, p: lt.circuits.select(lt.circuits.eap(w.model, w.prompts)), InputError,
@@ -893,7 +893,7 @@ CIRCUITS = {
     ),
     "a trace for a circuit": Bad(
         lambda w, p: lt.Circuit.load(p / "run" / "trace.json"), FileFormatError,
-        "Expected a llmtrace.circuit file, but 'trace.json' says it is 'llmtrace.trace'; give another file.",
+        "Expected a llmtrace.circuit file, but 'trace.json' says it is 'llmtrace.trace'; it is a trace: read it with lt.load_trace.",
         given=a_trace(),
     ),
     "newer circuit": Bad(
@@ -944,7 +944,7 @@ PLOTS = {
     "unknown option of a figure": Bad(
         lambda w, p: lt.plot(w.effects, colour="red"),
         InputError,
-        "Effects figure (top, level, seed, normalised), got 'colour'.",
+        "figure of Effects (top, level, seed, normalised), got 'colour'.",
     ),
 }
 

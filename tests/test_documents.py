@@ -35,7 +35,11 @@ def pages() -> dict[str, str]:
     """Path from the root -> text, of everything that people write: code, pages, notebooks, settings."""
     found = [*ROOT.glob("*.md"), *ROOT.glob("*.toml")]
     for place in PLACES:
-        found += [path for path in (ROOT / place).rglob("*") if path.suffix in {".py", ".md", ".ipynb", ".yml", ""}]
+        found += [
+            path
+            for path in (ROOT / place).rglob("*")
+            if path.suffix in {".py", ".md", ".ipynb", ".yml", ""} and "node_modules" not in path.parts
+        ]
     return {
         path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
         for path in sorted(found)

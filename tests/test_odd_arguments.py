@@ -75,10 +75,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "a flag for a file": (
         lambda w: lt.ablate(w["model"], w["prompts"], resume=True),
-        "Expected resume as text or a path, got True; leave it out.",
+        "Expected resume as text or a path, got True; give that, or leave it out.",
     ),
     "no device": (lambda w: lt.load("or-gate", device=None), "got None; 'auto' is the default."),
-    "swapped": (lambda w: lt.evaluate(w["model"], w["circuit"], w["prompts"]), "; give it as circuit=."),
+    "swapped": (lambda w: lt.evaluate(w["model"], w["circuit"], w["prompts"]), "; prompts and circuit are in each other's place: swap them."),
     "a text for prompts": (
         lambda w: lt.patch_sweep(w["model"], "text"),
         "Expected prompts as a PromptSet, got 'text'; make one with ioi(model) or from_pairs(model, pairs).",
@@ -104,7 +104,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "a long name": (
         lambda w: lt.ablate(w["model"], w["prompts"], resume="a" * 5000),
-        "Expected resume as text or a path, got text of 5,000 characters; leave it out.",
+        "Expected resume as text or a path, got text of 5,000 characters; give that, or leave it out.",
     ),
     "a metric that takes the position": (
         lambda w: lt.ablate(w["model"], w["prompts"], metric=lambda logits: logits[:, -1, 3]),

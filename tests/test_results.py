@@ -98,7 +98,7 @@ def test_what_no_file_can_hold_is_refused_and_nothing_is_written(tmp_path: Path)
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="found none at 'nowhere'"):
+    with pytest.raises(NotFoundError, match="a result at 'nowhere', found none"):
         lt.load_result(tmp_path / "nowhere")
     (tmp_path / "text").write_text("no tensors")
     with pytest.raises(FileFormatError, match="wrote, got 'text'"):

@@ -14,15 +14,16 @@ from torch import Tensor
 
 from llmtrace.circuits.graph import Graph
 from llmtrace.errors import FileFormatError, InputError, LLMTraceError, MismatchError
-from llmtrace.files import first_problem, read_json, require_schema, write_json
+from llmtrace.files import first_problem, read_json, require_schema, require_suffix, write_json
 from llmtrace.models import TraceModel
-from llmtrace.nodes import Edge, Node, parse_edge, parse_node, place_of, read_node
+from llmtrace.nodes import Edge, Node, parse_node, place_of, read_node
 from llmtrace.results import Result
 
 if TYPE_CHECKING:
     import pandas as pd
 
 KIND, SCHEMA_VERSION = "llmtrace.circuit", 1
+DEFAULT_SIZE = "default_size"  # the option of a circuit whose size nobody asked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,7 @@ class Circuit(Result):
         """From edges or their names. Raises InputError for an edge that the graph does not have."""
         mask = torch.zeros_like(graph.real)
         for edge in edges:
-            mask[graph.index(parse_edge(edge) if isinstance(edge, str) else edge)] = True
+            mask[graph.index(edge)] = True
         return cls(graph, mask, **fields)
 
     @classmethod
@@ -92,7 +93,7 @@ class Circuit(Result):
         return tuple(self.graph.nodes[row] for row in self.mask.any(1).nonzero().flatten().tolist())
 
     def __contains__(self, edge: Edge | str) -> bool:
-        return bool(self.mask[self.graph.index(parse_edge(edge) if isinstance(edge, str) else edge)])
+        return bool(self.mask[self.graph.index(edge)])
 
     def __or__(self, other: Circuit) -> Circuit:
         return self._with(self.mask | self._same_graph(other).mask)
@@ -106,10 +107,10 @@ class Circuit(Result):
     def __le__(self, other: Circuit) -> bool:
         return not bool((self.mask & ~self._same_graph(other).mask).any())
 
-    def without(self, *nodes: Node) -> Circuit:
+    def without(self, *nodes: Node | str) -> Circuit:
         """The circuit with every edge out of these writers removed. Raises NotFoundError for one it has no row for."""
         mask, writers = self.mask.clone(), [(node,) for node in self.graph.nodes]
-        mask[[place_of((node,), writers, "the graph") for node in nodes]] = False
+        mask[[place_of((read_node(node),), writers, "the graph") for node in nodes]] = False
         return self._with(mask)
 
     def pruned(self) -> Circuit:
@@ -165,7 +166,9 @@ class Circuit(Result):
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write one JSON file, atomically."""
+        """Write one JSON file, atomically: the edges that are in it, each with its score. Scores of the edges outside
+        are not kept: those that `discover` ranked are `EdgeScores`, which have a save of their own."""
+        require_suffix(path, ".json", "a circuit")
         content = CircuitFile(
             kind=KIND,
             schema_version=SCHEMA_VERSION,
@@ -181,7 +184,8 @@ class Circuit(Result):
 
     @classmethod
     def load(cls, path: str | Path) -> Circuit:
-        """Read a circuit. Raises NotFoundError, or FileFormatError when the file is broken, newer, or not a circuit."""
+        """Read a circuit; edges outside it have the score 0. Raises NotFoundError, or FileFormatError when the file is
+        broken, newer, or not a circuit."""
         content = read_json(path)
         name = Path(path).name
         require_schema(content, KIND, SCHEMA_VERSION, name)
@@ -208,7 +212,7 @@ class Circuit(Result):
             )
         scores = torch.zeros(graph.real.shape)
         for edge, score in zip(file.edges, file.scores, strict=True):
-            scores[graph.index(parse_edge(edge))] = score
+            scores[graph.index(edge)] = score
         return replace(circuit, scores=scores)
 
     def _with(self, mask: Tensor) -> Circuit:
@@ -222,7 +226,8 @@ class Circuit(Result):
         return other
 
     def __repr__(self) -> str:
-        return f"Circuit({self.n_edges:,} of {self.graph.n_edges:,} edges, {len(self.nodes)} nodes)"
+        unsized = ": a tenth, for no size was asked for" if self.options.get(DEFAULT_SIZE) else ""
+        return f"Circuit({self.n_edges:,} of {self.graph.n_edges:,} edges, {len(self.nodes)} nodes{unsized})"
 
     def _repr_html_(self) -> str:
         return f"<p>{self!r}</p>" + str(self.df().to_html(max_rows=12))

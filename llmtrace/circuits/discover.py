@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from llmtrace.circuits.circuit import Circuit
+from llmtrace.circuits.circuit import DEFAULT_SIZE, Circuit
 from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.rows import METHODS, Discovery, Passes
 from llmtrace.circuits.running.needed_memory import bytes_to_score, scored_at_once
@@ -48,7 +48,7 @@ def discover(
 ) -> Declaration[Circuit]:
     """The circuit of `n_edges` edges that `method` ranks highest, or of those whose |score| is `threshold` or more.
 
-    n_edges                 without it and without a threshold, a tenth of the model's edges
+    n_edges                 without it and without a threshold, a tenth of the model's edges, which the circuit says
     method                  a row of `METHODS`; the default is the cheapest of those that found the best circuits of
                             language models in `benchmarks/truth_discovery.py`
     selection, prune, pnr   as in `select`
@@ -60,7 +60,7 @@ def discover(
     A circuit is a claim: `evaluate` it, on prompts that did not choose it where you can. Raises NotFoundError for an
     unknown method or selection, InputError for a size outside 1..all edges or an option the method does not have.
     """
-    if n_edges is None and threshold is None and "tau" not in options:
+    if unsized := n_edges is None and threshold is None and "tau" not in options:
         n_edges = max(1, round((options.get("graph") or Graph.of(model)).n_edges / 10))
     if n_edges is not None and "n_edges" in inspect.signature(METHODS[method].function).parameters:
         options["n_edges"] = n_edges  # a method that looks for a circuit of that size
@@ -70,7 +70,7 @@ def discover(
     if decides := n_edges is None and threshold is None and "tau" in options:
         threshold = options["tau"]
     how = {"threshold": threshold, "selection": selection, "pnr": pnr, "prune": not decides if prune is None else prune}
-    return Discovering(model, prompts, row, options, n_edges, how)
+    return Discovering(model, prompts, row, options, n_edges, how, unsized)
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ class DiscoveryPlan(Plan):
 
 @dataclass(frozen=True, eq=False)
 class Discovering(Declaration[Circuit]):
-    """A discovery that is declared and not yet made. `options` are the method's, `how` is how edges are selected."""
+    """A discovery that is declared and not yet made. `options` are the method's, `how` is how edges are selected,
+    `unsized` whether nobody said how many."""
 
     model: TraceModel
     prompts: PromptSet
@@ -100,6 +101,7 @@ class Discovering(Declaration[Circuit]):
     options: Mapping[str, Any]
     n_edges: int | None
     how: Mapping[str, Any]
+    unsized: bool = False
 
     @property
     def plan(self) -> DiscoveryPlan:
@@ -123,7 +125,8 @@ class Discovering(Declaration[Circuit]):
         if self.n_edges is not None:
             require_size(self._graph, self.n_edges)
         scores = self.row(self.model, self.prompts, **self.options)
-        return select(scores, self.n_edges, **self.how)
+        circuit = select(scores, self.n_edges, **self.how)
+        return replace(circuit, options={**circuit.options, DEFAULT_SIZE: True}) if self.unsized else circuit
 
     @cached_property
     def _graph(self) -> Graph:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from llmtrace.circuits.graph import Graph
 from llmtrace.influence import NodeScores
+from llmtrace.methods import with_conventions
 from llmtrace.nodes import Edge
 from llmtrace.results import Result
 
@@ -53,7 +54,13 @@ class EdgeScores(Result):
             metric=self.metric, provenance=self.provenance, options=self.options, fingerprints=self.fingerprints,
         )  # fmt: skip
 
-    def of(self, edge: Edge) -> Float[Tensor, " batch"]:
+    @property
+    def told(self) -> str:
+        """The method with its conventions, by which its numbers differ."""
+        return with_conventions(self.method, self.options, ("direction", "ablation"))
+
+    def of(self, edge: Edge | str) -> Float[Tensor, " batch"]:
+        """One edge's score per prompt. Raises InputError when the graph has no such edge."""
         row, column = self.graph.index(edge)
         return self.per_prompt[:, row, column]
 
@@ -73,4 +80,4 @@ class EdgeScores(Result):
 
     def __repr__(self) -> str:
         leaders = ", ".join(f"{edge} {score:+.3g}" for edge, score in self.top(2))
-        return f"EdgeScores({self.method} of {self.metric}: {self.graph.n_edges:,} edges; {leaders})"
+        return f"EdgeScores({self.told} of {self.metric}: {self.graph.n_edges:,} edges; {leaders})"

@@ -31,6 +31,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from llmtrace.arguments import check_methods
 from llmtrace.errors import InputError, UnsupportedError
 from llmtrace.models import (
     Architecture,
@@ -41,12 +42,13 @@ from llmtrace.models import (
     require_neurons,
     require_separate_heads,
 )
-from llmtrace.nodes import Edge, Head, KvHead, Logits, Mlp, Neuron, Node, Port, read_node
+from llmtrace.nodes import Edge, Head, KvHead, Logits, Mlp, Neuron, Node, Port, parse_edge, read_node
 from llmtrace.signals.node_writes import writers
 
 START = "start"  # the span before the first named position
 
 
+@check_methods
 @dataclass(frozen=True)
 class Graph:
     """The shape of a model's computational graph. Two models of one shape have equal graphs."""
@@ -247,8 +249,9 @@ class Graph:
     def n_edges(self) -> int:
         return int(self.real.sum())
 
-    def index(self, edge: Edge) -> tuple[int, int]:
+    def index(self, edge: Edge | str) -> tuple[int, int]:
         """(row, column) of an edge. Raises InputError when the graph has no such edge."""
+        edge = parse_edge(edge) if isinstance(edge, str) else edge
         at = self.row.get(edge.writer), self.column.get(edge.port)
         if at[0] is None or at[1] is None or not self.real[at[0], at[1]]:
             raise InputError(

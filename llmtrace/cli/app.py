@@ -33,8 +33,21 @@ Start with `llmtrace demo`, which needs no network. `llmtrace COMMAND --help` sa
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 over a limit, 5 no weights, 130 interrupted."""
 
 
+# What Python and others call it -> the command.
+ELSEWHERE = {
+    "path_patch": "paths", "path-patch": "paths", "path_patching": "paths", "patch_sweep": "patch", "capture": "trace",
+    "generate": "generation", "head_scores": "heads", "logit_lens": "lens", "token_lens": "lens", "knock_out": "ablate",
+    "circuit": "discover", "faithfulness": "evaluate", "export": "convert", "import": "convert", "list": "models",
+}  # fmt: skip
+
+
 class Program(TyperGroup):
     """A group of commands in which an expected error is a sentence, not a traceback."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if ours := ELSEWHERE.get(args[0]):
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {ours!r}?")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:

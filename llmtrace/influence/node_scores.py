@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmtrace.nodes import Node, place_of
+from llmtrace.nodes import Node, place_of, read_node
 from llmtrace.results import Result
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ class NodeScores(Result):
     def mean(self) -> Float[Tensor, " node"]:
         return self.values.mean(1)
 
-    def of(self, node: Node) -> Float[Tensor, " batch"]:
-        """One node's score per prompt. Raises NotFoundError when it was not scored."""
-        return self.values[place_of((node,), [(n,) for n in self.nodes], self.method)]
+    def of(self, node: Node | str) -> Float[Tensor, " batch"]:
+        """One node's score per prompt, "3.2" or "m1". Raises NotFoundError when it was not scored."""
+        return self.values[place_of((read_node(node),), [(n,) for n in self.nodes], self.method)]
 
     def top(self, k: int = 10) -> list[tuple[Node, float]]:
         """The `k` nodes of largest mean magnitude, biases left out, largest first."""

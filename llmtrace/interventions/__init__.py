@@ -9,6 +9,13 @@ if TYPE_CHECKING:
     from llmtrace.interventions.ablation import ablate as ablate
     from llmtrace.interventions.causal_tracing import causal_trace as causal_trace
     from llmtrace.interventions.directions import project_out as project_out
+    from llmtrace.interventions.edited import (
+        Ablate as Ablate,
+        KnockOut as KnockOut,
+        PatchIn as PatchIn,
+        Steer as Steer,
+        edited as edited,
+    )
     from llmtrace.interventions.effects import Effects as Effects
     from llmtrace.interventions.engine.changes import Mean as Mean
     from llmtrace.interventions.engine.checkpoint import (

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from jaxtyping import Float
 from torch import Tensor
 
 from llmtrace.errors import InputError
-from llmtrace.nodes import Head, KvHead, Place, Port, Position, Site, place_of
+from llmtrace.methods import with_conventions
+from llmtrace.nodes import Head, KvHead, Place, Port, Position, Site, parse_place, place_of
 from llmtrace.results import Result
 from llmtrace.statistics import bootstrap_interval, bootstrap_ratio
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Rows = Annotated[
+    slice | int | list[int], "a whole number, a list of these or a slice (of('3.2') is one place's change)"
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +55,11 @@ class Effects(Result):
         return tuple(" + ".join(place.label for place in together) for together in self.nodes)
 
     @property
+    def told(self) -> str:
+        """The method with its conventions, by which its numbers differ."""
+        return with_conventions(self.method, self.options, ("convention", "direction"))
+
+    @property
     def change(self) -> Float[Tensor, "node batch"]:
         """after - before: negative where what was replaced was carrying the metric."""
         return self.after - self.before
@@ -58,9 +68,16 @@ class Effects(Result):
         """Mean change over prompts."""
         return self.change.mean(1)
 
-    def of(self, *nodes: Place) -> Float[Tensor, " batch"]:
-        """The change of one intervention. Raises NotFoundError when it was not made."""
-        return self.change[place_of(nodes, self.nodes, self.method)]
+    def of(self, *nodes: Place | str) -> Float[Tensor, " batch"]:
+        """The change of one intervention, Head(3, 2) or "3.2". Raises NotFoundError when it was not made."""
+        return self.change[place_of(tuple(map(self._named, nodes)), self.nodes, self.method)]
+
+    def _named(self, written: Place | str) -> Any:
+        """A place by its name, as tables have it or as it is written anywhere else."""
+        if not isinstance(written, str):
+            return written
+        known = {name: place for together in self.nodes for place in together for name in (place.label, str(place))}
+        return known.get(written) or (written if "->" in written else parse_place(written))
 
     def normalised(self) -> Float[Tensor, " node"]:
         """Mean change as a share of the whole way from this run to the other one: 0 nothing, 1 all of it.
@@ -117,10 +134,13 @@ class Effects(Result):
 
         return list(dict.fromkeys(port(head) for head in heads[:k]))
 
-    def __getitem__(self, rows: slice | list[int]) -> Effects:
-        """Some of the interventions."""
-        indices = range(len(self.nodes))[rows] if isinstance(rows, slice) else rows
-        chosen = list(indices)
+    def __getitem__(self, rows: Rows) -> Effects:
+        """Some of the interventions, by their places in the list."""
+        chosen = list(
+            range(len(self.nodes))[rows] if isinstance(rows, slice) else [rows] if isinstance(rows, int) else rows
+        )
+        if outside := [row for row in chosen if not -len(self.nodes) <= row < len(self.nodes)]:
+            raise InputError(f"Expected rows 0 to {len(self.nodes) - 1}, got {outside[0]}; see labels.")
         return replace(
             self, nodes=tuple(self.nodes[i] for i in chosen), after=self.after[chosen],
             direct=None if self.direct is None else self.direct[chosen],
@@ -172,6 +192,6 @@ class Effects(Result):
             f"{' + '.join(place.label for place in together)} {value:+.3g}" for together, value in self.top(3)
         )
         return (
-            f"Effects({self.method} on {self.metric}: {len(self.nodes)} interventions, {len(self.before)} prompts, "
+            f"Effects({self.told} on {self.metric}: {len(self.nodes)} interventions, {len(self.before)} prompts, "
             f"before {self.before.mean().item():.3g}; {leaders})"
         )

@@ -11,16 +11,16 @@ then each intervention its share of layers and positions (`lt.plan` says it befo
 where a patch gives all of the other run's metric. Known failure: denoising misses an AND's inputs, noising an OR's.
 
     >>> lt.interventions.patch(model, prompts, ["3.2", "resid_pre.3@S2"])
-    Effects(patch on logit_diff: 2 interventions, 4 prompts, before 1.84; resid_pre 3@S2 +3.1, 3.2 +2.56)
+    Effects(patch (denoising) on logit_diff: 2 interventions, 4 prompts, before 1.84; resid_pre 3@S2 +3.1, 3.2 +2.56)
     >>> lt.interventions.patch_sweep(model, prompts, "z")
-    Effects(patch on logit_diff: 32 interventions, 4 prompts, before 1.84; 3.2 +2.56, 3.3 -1.7, 3.5 +1.45)
+    Effects(patch (denoising) on logit_diff: 32 interventions, 4 prompts, before 1.84; 3.2 +2.56, 3.3 -1.7, 3.5 +1.45)
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from llmtrace.errors import InputError
 from llmtrace.interventions.effects import Effects
@@ -47,13 +47,17 @@ from llmtrace.shapes import Tokens
 
 Direction = Literal["denoising", "noising"]
 By = Literal["position", "head", "head and position", "layer", "query and key"]
+Places = Annotated[
+    Sequence[Written | list[Written]],
+    "a list of places such as Head(9, 6), 'm3', 'resid_pre.2@END' or 'a9.h6<q>@END'; a list in it is patched together",
+]
 
 
 @declares
 def patch(
     model: TraceModel,
     prompts: PromptSet,
-    places: Sequence[Written | list[Written]],
+    places: Places,
     *,
     direction: Direction = "denoising",
     metric: MetricLike | None = None,

@@ -21,11 +21,14 @@ other run is the corrupted one): negative change = the path carried the metric.
 Known failure: what a path carries may be backed up by another one, which ablation shows.
 
     >>> lt.interventions.path_patch(model, prompts)
-    Effects(path_patch on logit_diff: 32 interventions, 4 prompts, before 8.72; 3.2 -6.23, 3.5 -5.59, 3.7 -2.15)
+    Effects(path_patch (heads frozen, noising) on logit_diff: 32 interventions, 4 prompts, before 8.72; 3.2 -6.23,
+      3.5 -5.59, 3.7 -2.15)
     >>> lt.interventions.path_patch(model, prompts, receivers=["a3.h2<k>"])
-    Effects(path_patch on logit_diff: 24 interventions, 4 prompts, before 8.72; 2.2 -6.36, 2.6 -0.0131, 1.6 -0.0105)
+    Effects(path_patch (heads frozen, noising) on logit_diff: 24 interventions, 4 prompts, before 8.72; 2.2 -6.36,
+      2.6 -0.0131, 1.6 -0.0105)
     >>> lt.interventions.patch_chains(model, prompts, ["a2.h2 -> m2 -> a3.h2<k> -> logits"])
-    Effects(patch_chains on logit_diff: 1 interventions, 4 prompts, before 8.72; 2.2 -> MLP 2 -> 3.2<k> -> logits -6.36)
+    Effects(patch_chains (heads frozen, noising) on logit_diff: 1 interventions, 4 prompts, before 8.72; 2.2 -> MLP 2
+      -> 3.2<k> -> logits -6.36)
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmtrace.errors import InputError
+from llmtrace.errors import InputError, not_one_of
 from llmtrace.interventions.effects import Effects
 from llmtrace.interventions.engine.base_run import Runs
 from llmtrace.interventions.engine.changes import Change, EdgeChange, FromOther
@@ -306,7 +309,7 @@ def _require_readers(model: TraceModel, ports: Sequence[Port], convention: str) 
 
 def _checked(convention: str, known: Sequence[str], model: TraceModel) -> Architecture:
     if convention not in known:
-        raise InputError(f"Expected convention to be one of {', '.join(known)}, got {convention!r}; choose one.")
+        raise not_one_of("convention", known, convention)
     return describe(model)
 
 

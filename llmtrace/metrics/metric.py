@@ -89,7 +89,7 @@ class Metric:
             got = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise InputError(
                 f"Expected {self.name} to give one number per prompt, shape {list(rows.shape[:-1])}, got {got}; "
-                "reduce the last axis of [*lead batch d_vocab] and nothing else."
+                "reduce the last axis of [*lead batch d_vocab] and nothing else: the position is taken already."
             )
         if bool(values.isnan().any()):
             prompt = int(values.isnan().reshape(-1, len(self)).any(0).nonzero()[0])

@@ -71,6 +71,10 @@ class Architecture:
                     f"{node} is not in this model, which has layers 0-{self.n_layers - 1} and neurons "
                     f"0-{self.d_mlp - 1} in each; name one of these."
                 )
+            if node.counted is None:
+                raise InputError(
+                    f"{node} is not in this model, which has layers 0-{self.n_layers - 1}; name one of these."
+                )
             raise InputError(
                 f"{node} is not in this model, which has layers 0-{self.n_layers - 1}, "
                 f"heads 0-{self.n_heads - 1} and key-value heads 0-{self.n_kv_heads - 1}; name one of these."

@@ -132,6 +132,15 @@ def kind_of(asked: str) -> str:
     return next((kind for kind, form in SITES.items() if form.rpartition(".")[2] == asked), asked)
 
 
+def named_site(name: str) -> tuple[str, int | None]:
+    """What TransformerLens' name of an activation says: `blocks.9.attn.hook_z` is ("z", 9), `hook_z` is ("z", None)."""
+    layer = layer_of(name)
+    for kind, form in SITES.items():
+        if layer is not None and form.format(layer=layer) == name:
+            return kind, layer
+    return kind_of(name), None
+
+
 def resolve(what: tuple[str, ...], layers: tuple[int, ...], arch: Architecture) -> tuple[str, ...]:
     """TransformerLens names, in the order of the request, of kinds (`"z"`) and full names (`"blocks.9.attn.hook_z"`).
 

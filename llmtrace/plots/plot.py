@@ -23,12 +23,15 @@ def plot(noun: Any, **options: Any) -> go.Figure:
     rows = (row for kind in type(noun).__mro__ for row in NOUNS.values() if row.draws(kind))
     row = next(rows, None)
     if row is None:
-        raise InputError(f"Expected one of {', '.join(NOUNS)}, got {type(noun).__name__}; plot what a method returned.")
+        raise InputError(
+            f"Expected a result with a figure (Effects, Circuit, ...: the {len(NOUNS)} of lt.plots.NOUNS), got "
+            f"{type(noun).__name__}; plot what a method returned."
+        )
     known = [p.name for p in inspect.signature(row.function).parameters.values() if p.kind is p.KEYWORD_ONLY]
     for name in options:
         if name not in known:
             raise InputError(
-                f"Expected options of a {type(noun).__name__} figure ({', '.join(known) or 'it has none'}), "
+                f"Expected options of the figure of {type(noun).__name__} ({', '.join(known) or 'it has none'}), "
                 f"got {name!r}.{did_you_mean(name, known)}"
             )
     figure: go.Figure = row(noun, **row.read_options(options))

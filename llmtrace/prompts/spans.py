@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from llmtrace.arguments import check_methods
 from llmtrace.errors import InputError, MismatchError, NotFoundError, did_you_mean
 from llmtrace.prompts.choice import Choice
 from llmtrace.prompts.fingerprints import require_same
@@ -28,8 +29,12 @@ from llmtrace.prompts.prompt_set import PromptSet
 
 REST, START = "rest", "start"
 Where = str | tuple[int, int]  # in a text: words that occur once, or (first character, character after the last)
+SpansByText = Annotated[
+    Mapping[str, Where | Sequence[Where]], "a dict of names to words or (first, last) characters, or to a list of these"
+]
 
 
+@check_methods
 @dataclass(frozen=True, eq=False)
 class Spans:
     """`of[prompt, pos]` is the index in `names` of the span that a token is in; -1 in padding.
@@ -48,9 +53,7 @@ class Spans:
             raise InputError(f"Expected indices of {len(self.names)} spans, got {int(self.of.max())}; name them all.")
 
     @classmethod
-    def of_text(
-        cls, model: ModelOrTokenizer, prompts: PromptSet, spans: Mapping[str, Where | Sequence[Where]]
-    ) -> Spans:
+    def of_text(cls, model: ModelOrTokenizer, prompts: PromptSet, spans: SpansByText) -> Spans:
         """Spans by words of the text (which must occur once) or by ranges of characters; one for all prompts or a list
         with one for each. A token that lies partly inside belongs to the span; spaces around a range do not count."""
         if not isinstance(spans, Mapping):

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from jaxtyping import Int
 from torch import Tensor
 
 from llmtrace.errors import NotFoundError, did_you_mean
-from llmtrace.models.hook_names import layer_of
+from llmtrace.models.hook_names import kind_of, layer_of, named_site, site_name
 from llmtrace.results import Result
 from llmtrace.signals.trace_files import read_trace, write_trace
 
 if TYPE_CHECKING:
     import pandas as pd
+
+ActivationName = Annotated[str | tuple[str, int], "a TransformerLens name, or a kind and a layer such as ('pattern', 0)"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +45,17 @@ class Trace(Result):
     seed: int | None
     provenance: Mapping[str, Any]
 
-    def __getitem__(self, name: str) -> Tensor:
-        """The activation of that TransformerLens name. Raises NotFoundError when it was not captured."""
+    def __getitem__(self, name: ActivationName) -> Tensor:
+        """The activation of that TransformerLens name, or of ("pattern", 0). Raises NotFoundError when it was not
+        captured."""
+        if isinstance(name, tuple):
+            name = site_name(kind_of(name[0]), name[1])
         if name not in self.activations:
+            if captured := [own for own in self.activations if named_site(own)[0] == kind_of(name)]:
+                raise NotFoundError(
+                    f"{name!r} was captured at {len(captured)} layers; read "
+                    f"trace[{name!r}, {layer_of(captured[0])}] or trace[{captured[0]!r}]."
+                )
             raise NotFoundError(
                 f"{name!r} was not captured; this trace holds {len(self.activations)} activations. "
                 f"Capture it with what=({name!r},).{did_you_mean(name, list(self.activations))}"

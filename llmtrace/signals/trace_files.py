@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from llmtrace.errors import FileFormatError
-from llmtrace.files import atomic_folder, first_problem, read_json, require_schema, write_json
+from llmtrace.errors import FileFormatError, NotFoundError
+from llmtrace.files import atomic_folder, first_problem, instead_of_file, read_json, require_schema, write_json
 
 SCHEMA_VERSION = 1
 KIND = "llmtrace.trace"
@@ -79,6 +79,8 @@ def read_trace(path: str | Path) -> tuple[TraceManifest, LazyTensors]:
     Raises NotFoundError when there is none, FileFormatError when it is truncated, tampered with, or of a newer schema.
     """
     path = Path(path)
+    if not (path / "trace.json").is_file():
+        raise NotFoundError(f"Expected the folder of a trace at {path.name!r}, {instead_of_file(path)}.")
     content = read_json(path / "trace.json")
     require_schema(content, KIND, SCHEMA_VERSION, "trace.json")
     try:

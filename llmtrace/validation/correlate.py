@@ -11,7 +11,8 @@ Known failure: a node that acts through others has a loss and no direct score; a
     >>> scores = lt.influence.direct_logit_attribution(model, prompts)
     >>> effects = lt.interventions.path_patch(model, prompts)
     >>> lt.validation.correlate(scores, effects)
-    Validation(direct_logit_attribution against path_patch on logit_diff: 32 nodes, rank correlation +0.40)
+    Validation(direct_logit_attribution against path_patch (heads frozen, noising) on logit_diff: 32 nodes, rank
+      correlation +0.40)
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ def correlate(scores: NodeScores, effects: Effects, *, seed: int = 0) -> Validat
         low=-torch.as_tensor(high)[tested].double(),
         high=-torch.as_tensor(low)[tested].double(),
         method=scores.method,
-        test=effects.method,
+        test=effects.told,
         metric=scores.metric,
         provenance=scores.provenance,
     )

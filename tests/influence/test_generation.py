@@ -181,7 +181,7 @@ def test_what_is_no_span_and_no_word_is_a_sentence() -> None:
     with pytest.raises(InputError, match="Expected against as text, got 5; 'runner-up' is the default"):
         follow(tiny, against=5)
     scores: Any = influence.rollout(tiny.model, prompts())
-    with pytest.raises(InputError, match="Expected Spans, got NoneType"):
+    with pytest.raises(InputError, match="Expected spans as Spans, got None"):
         scores.by_span(None)
     with pytest.raises(InputError, match="Expected a list of positions where spans begin"):
         Spans.between(prompts(), [])

@@ -127,13 +127,13 @@ def test_no_button_sends_the_data_away(lt: Any, make: Any) -> None:
 
 
 def test_an_unknown_type_is_a_sentence(lt: Any) -> None:
-    with pytest.raises(lt.LLMTraceError, match=r"Expected one of PromptSet, Trace, .*, got SimpleNamespace; plot what"):
+    with pytest.raises(lt.LLMTraceError, match=r"Expected a result with a figure .*, got SimpleNamespace; plot what"):
         lt.plot(SimpleNamespace())
 
 
 def test_an_unknown_option_is_a_sentence(lt: Any) -> None:
     with pytest.raises(
-        lt.LLMTraceError, match=r"options of a Trace figure \(layer, head, prompt\), got 'heads'.*'head'"
+        lt.LLMTraceError, match=r"options of the figure of Trace \(layer, head, prompt\), got 'heads'.*'head'"
     ):
         lt.plot(trace(lt, HOSTILE), heads=1)
 

@@ -149,15 +149,15 @@ def test_what_means_nothing_is_a_sentence(words: Any) -> None:
         ((0, 99), "characters from 0 to 41"),
         (["sea"], "a list for 2 prompts, got 1 places"),
         (7, "got 7"),
-        ([(1, 2, 3), (1, 2, 3)], r"words or .first, last. characters, got \(1, 2, 3\); write"),
-        ([None, None], "got None; write"),
-        ((1.5, 3), "got 1.5; write"),
+        ([(1, 2, 3), (1, 2, 3)], r"words or .first, last. characters, or to a list of these, got \(1, 2, 3\)"),
+        ([None, None], "got None"),
+        ((1.5, 3), "got .1.5, 3.|got 1.5"),
     ):
         with pytest.raises(InputError, match=sentence):
             Spans.of_text(words, p, {"x": where})  # type: ignore[dict-item]
-    with pytest.raises(InputError, match=r"Expected spans by name, got .'sea'.; write"):
+    with pytest.raises(InputError, match=r"Expected spans as a dict of names .*, got .'sea'."):
         Spans.of_text(words, p, ["sea"])  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="Expected a list of positions of span 'x', got None; write a list"):
+    with pytest.raises(InputError, match="got None in it; see help"):
         Spans.of_positions(p, {"x": None})  # type: ignore[dict-item]
     assert Spans.of_positions(p, {"x": [], "end": ["END"]}).sizes[:, 1:].tolist() == [[0, 1], [0, 1]]
     with pytest.raises(MismatchError, match="they were made from tokens"):

@@ -157,7 +157,7 @@ def test_damaged_traces_are_refused(model, prompts, tmp_path):
     ):
         with pytest.raises(FileFormatError, match=sentence):
             load_trace(damaged(change))
-    with pytest.raises(NotFoundError, match=r"trace\.json"):
+    with pytest.raises(NotFoundError, match="folder of a trace at 'nowhere'"):
         load_trace(tmp_path / "nowhere")
 
 

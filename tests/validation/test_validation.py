@@ -14,7 +14,7 @@ from llmtrace.models import load
 from llmtrace.nodes import Head, Mlp
 from llmtrace.plots import plot
 from llmtrace.prompts import ioi
-from llmtrace.validation import correlate
+from llmtrace.validation import correlate, validate
 
 NODES = (Head(0, 0), Head(0, 1), Mlp(0), Head(1, 0))
 
@@ -79,3 +79,14 @@ def test_direct_attribution_is_the_straight_path_and_not_the_whole_story():
     assert direct.explained(8) > 0.85 > 0.7 > removed.explained(8)
     figure = plot(direct)
     assert list(figure.data[1].x) == direct.score.tolist() and list(figure.data[1].y) == direct.loss.tolist()
+
+
+@pytest.mark.parametrize(("option", "least"), [("k", 1), ("steps", 2), ("draws", 1), ("sample", 4)])
+def test_validate_counts_from_its_least_number_on(option: str, least: int) -> None:
+    model = load("tiny-english")
+    prompts = ioi(model, 2)
+    claim = direct_logit_attribution(model, prompts)
+    few = {"k": 2, "steps": 2, "draws": 1, "sample": 6} | {option: least}
+    assert validate(model, prompts, claim, **few)
+    with pytest.raises(InputError, match=f"Expected {option} as a whole number from {least} on, got {least - 1}"):
+        validate(model, prompts, claim, **few | {option: least - 1})

@@ -8,7 +8,7 @@ Known failure: one edge at a time sees neither backup (OR) nor synergy beyond th
 
     >>> small = lt.load("induction")
     >>> lt.circuits.exact(small, lt.prompts.induction(small, n=2, length=5))
-    EdgeScores(exact of logit_diff: 12 edges; input->a0.h0<v> -3, input->a1.h0<v> -3)
+    EdgeScores(exact (resample) of logit_diff: 12 edges; input->a0.h0<v> -3, input->a1.h0<v> -3)
 """
 
 from __future__ import annotations

@@ -73,7 +73,9 @@ class Overlap:
 
 @dataclass(frozen=True, eq=False)
 class Comparison(Result):
-    """`roles`: of each role of the known circuit, how many of its nodes were found."""
+    """`roles`: of each role of the known circuit, how many of its nodes were found.
+
+    It has no figure: these are a few numbers, and `df()` shows them all; `lt.plot` draws either circuit."""
 
     found: Circuit
     known: Circuit

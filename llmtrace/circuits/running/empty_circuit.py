@@ -65,7 +65,7 @@ def _ablated(model: TraceModel, graph: Graph, prompts: PromptSet, ablation: Abla
             model, tokens, split_embed=graph.split_embed, received=True, neurons=graph.neurons, hooks=hooks
         ).values
 
-    match new := _new(ablation, prompts):
+    match new := new_of(ablation, prompts):
         case Fill(number):
             shape = len(graph.nodes), *prompts.clean.shape, model.cfg.d_model
             return torch.full(shape, number, dtype=model.W_E.dtype, device=model.W_E.device)
@@ -81,7 +81,8 @@ def _ablated(model: TraceModel, graph: Graph, prompts: PromptSet, ablation: Abla
     raise UnsupportedError(f"Expected an ablation that edges can carry, got {ablation!r}; use zero, mean or resample.")
 
 
-def _new(ablation: Ablation, prompts: PromptSet) -> New:
+def new_of(ablation: Ablation, prompts: PromptSet) -> New:
+    """The value that a removed edge carries. Raises InputError for an unknown ablation."""
     if isinstance(ablation, Mean):
         return ablation
     if ablation not in (known := without_a_vector()):

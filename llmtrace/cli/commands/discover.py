@@ -188,11 +188,14 @@ def _rows(circuit: Circuit) -> list[EdgeRow]:
 
 
 def _tell(screen: Screen, circuit: Circuit, prompts: PromptSet, rows: list[EdgeRow]) -> None:
+    from llmtrace.circuits.circuit import DEFAULT_SIZE
+
     total, options = circuit.graph.n_edges, circuit.options
     screen.say(
         f"{options['method']} with {options['selection']} selection on {circuit.provenance['model']}, "
         f"{described(prompts)}:\na circuit of {circuit.n_edges:,} of {total:,} edges ({circuit.n_edges / total:.1%}) "
-        f"between {len(circuit.nodes)} writing nodes and what reads them\n"
+        f"between {len(circuit.nodes)} writing nodes and what reads them"
+        f"{'; a tenth of them, for neither --n-edges nor --threshold was given' if DEFAULT_SIZE in options else ''}\n"
     )
     screen.table(["edge", "score"], [[row.edge, row.score] for row in rows])
     if circuit.n_edges > len(rows):

@@ -58,7 +58,7 @@ Task = Annotated[
     str | None,
     typer.Option("--task", metavar=one_of(TASKS), help=f"Make prompts of this kind.  [default: {TASKS[0]}]"),
 ]
-N = Annotated[int | None, typer.Option("-n", metavar="N", help="How many prompts to make.  [default: 16]")]
+N = Annotated[int | None, typer.Option("-n", "--n", metavar="N", help="How many prompts to make.  [default: 16]")]
 File = Annotated[
     Path | None,
     typer.Option(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from llmtrace.errors import InputError, MismatchError, NotFoundError, did_you_mean
 from llmtrace.models import taken_from
-from llmtrace.nodes import Head, place_of
+from llmtrace.nodes import Head, place_of, read_node
 from llmtrace.results import Result
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ class HeadTable(Result):
     options: Mapping[str, Any] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
 
-    def of(self, head: Head) -> dict[str, float]:
+    def of(self, head: Head | str | tuple[int, int]) -> dict[str, float]:
         """One head's scores by name. Raises NotFoundError when it was not scored."""
-        row = place_of((head,), [(h,) for h in self.heads], self.method)
+        row = place_of((read_node(head),), [(h,) for h in self.heads], self.method)
         return dict(zip(self.columns, self.values[row].tolist(), strict=True))
 
     def column(self, name: str) -> Float[Tensor, " head"]:

@@ -29,7 +29,7 @@ from llmtrace.influence.rows import STATISTICS
 from llmtrace.models import Hook, TraceModel, describe, final_residual, provenance, require_one_mlp, token_labels
 from llmtrace.models.hook_names import site_name
 from llmtrace.models.memory import Memory, in_one_pass
-from llmtrace.nodes import Neuron
+from llmtrace.nodes import Neuron, read_node
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, as_prompts
 from llmtrace.results import Result
@@ -86,12 +86,12 @@ class NeuronStatistics(Result):
         width = self.mean.shape[1]
         return [(Neuron(self.layers[i // width], i % width), values[i].item()) for i in order]
 
-    def of(self, neuron: Neuron) -> dict[str, float]:
+    def of(self, neuron: Neuron | str) -> dict[str, float]:
         """One neuron's statistics by name."""
         layer, index = self._row(neuron)
         return {name: self.column(name)[layer, index].item() for name in STATISTICS}
 
-    def examples(self, neuron: Neuron, k: int = 5, *, window: int = 5) -> list[Example]:
+    def examples(self, neuron: Neuron | str, k: int = 5, *, window: int = 5) -> list[Example]:
         """The tokens on which a neuron is highest, with `window` tokens on each side."""
         layer, index = self._row(neuron)
         found = []
@@ -118,7 +118,8 @@ class NeuronStatistics(Result):
             }
         )
 
-    def _row(self, neuron: Neuron) -> tuple[int, int]:
+    def _row(self, written: Neuron | str) -> tuple[int, int]:
+        neuron = read_node(written)
         if not isinstance(neuron, Neuron) or neuron.layer not in self.layers or neuron.index >= self.mean.shape[1]:
             raise NotFoundError(
                 f"Expected a neuron of layers {', '.join(map(str, self.layers))}, such as "

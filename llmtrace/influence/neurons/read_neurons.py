@@ -29,7 +29,7 @@ from llmtrace.errors import InputError, UnsupportedError
 from llmtrace.influence.vocabulary import readout, token_vectors
 from llmtrace.models import TraceModel, describe, mlp_weights, provenance, require_additive, token_labels
 from llmtrace.models.hook_names import EVERY_PART
-from llmtrace.nodes import Neuron, NodeLike, place_of
+from llmtrace.nodes import Neuron, NodeLike, place_of, read_node
 from llmtrace.results import Result
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ class NeuronReading(Result):
     lowest: tuple[tuple[TokenScores, ...], ...]
     provenance: Mapping[str, Any]
 
-    def of(self, neuron: Neuron, side: str = "value") -> tuple[TokenScores, TokenScores]:
+    def of(self, neuron: Neuron | str, side: str = "value") -> tuple[TokenScores, TokenScores]:
         """(highest, lowest) tokens of one side: of "value", the promoted and the suppressed ones."""
-        row = place_of((neuron,), [(n,) for n in self.neurons], "this reading")
+        row = place_of((read_node(neuron),), [(n,) for n in self.neurons], "this reading")
         if side not in self.sides:
             raise InputError(f"Expected one of the sides {', '.join(self.sides)}, got {side!r}.")
         column = self.sides.index(side)

@@ -49,7 +49,7 @@ def means_of(
     total, count = _sums(value, groups, reference.mask, len(reference.group_names) if per_group else 1)
     if mean.over == "global":
         total, count = total.sum(1, keepdim=True), count.sum(1, keepdim=True)
-    chosen = _divided(total, count)[_rows(prompts, reference, mean).to(value.device)][:, :width]
+    chosen = _divided(total, count)[rows_of_reference(prompts, reference, mean).to(value.device)][:, :width]
     return chosen.expand(len(prompts), width, *chosen.shape[2:])
 
 
@@ -64,7 +64,8 @@ def mean_tables(
     tables: dict[tuple[str, Mean], MeanTable] = {}
     for mean, names in wanted.items():
         reference = mean.reference_for(prompts)
-        found, rows = _tables(model, reference, tuple(names), mean, batch_size), _rows(prompts, reference, mean)
+        found = _tables(model, reference, tuple(names), mean, batch_size)
+        rows = rows_of_reference(prompts, reference, mean)
         tables |= {(name, mean): MeanTable(table, rows) for name, table in found.items()}
     return tables
 
@@ -100,7 +101,7 @@ def _divided(total: Tensor, count: Tensor) -> Tensor:
     return total / count.clamp(min=1).reshape(*count.shape, *(1,) * (total.ndim - 2))
 
 
-def _rows(prompts: PromptSet, reference: PromptSet, mean: Mean) -> Int[Tensor, " batch"]:
+def rows_of_reference(prompts: PromptSet, reference: PromptSet, mean: Mean) -> Int[Tensor, " batch"]:
     """Which row of the reference's table each prompt takes: its group, by name.
 
     Refuses a reference without prompts of that group, or without one that is as long.

@@ -16,7 +16,7 @@ import torch
 from llmtrace.errors import InputError, NotFoundError, UnsupportedError, did_you_mean
 from llmtrace.interventions.rows import KINDS, OF_KV_HEAD, OF_LAYER, OF_NEURON
 from llmtrace.models import Architecture
-from llmtrace.models.hook_names import ATTENTION, kind_of, resolve
+from llmtrace.models.hook_names import ATTENTION, kind_of, named_site, resolve
 from llmtrace.nodes import Embed, Head, KvHead, Mlp, Neuron, Node, Port, Position, Site, parse_place, read_node
 from llmtrace.prompts import PromptSet
 from llmtrace.shapes import PositionMask
@@ -36,7 +36,7 @@ def read_place(written: Written, arch: Architecture, prompts: PromptSet | None =
     """
     if isinstance(written, tuple) and not isinstance(read_node(written), Head):
         return _read_pair(written, arch, prompts)
-    place: Any = parse_place(written) if isinstance(written, str) else read_node(written)
+    place: Any = _parsed(written) if isinstance(written, str) else read_node(written)
     if isinstance(place, Port) and place.slot is not None and isinstance(place.node, Head | KvHead):
         place = Site(place.slot, place.node)
     if isinstance(place, Head | Mlp | Neuron | Embed):
@@ -47,6 +47,22 @@ def read_place(written: Written, arch: Architecture, prompts: PromptSet | None =
         return require_site(place, arch)
     raise InputError(
         f"Expected a head, an MLP, a neuron, 'input' or a site such as 'a9.h6<q>' or 'resid_pre.5', got {written!r}."
+    )
+
+
+def _parsed(text: str) -> Node | Site:
+    """As people write it; an activation's name alone has no place."""
+    name, at, where = text.partition("@")
+    kind, layer = named_site(name.strip())
+    if kind not in KINDS:
+        return parse_place(text)
+    if layer is None:
+        raise InputError(
+            f"Expected a place, got {text!r}, which every layer has; write '{kind}.2@END' for one of them, or "
+            f"sweep all with patch_sweep(model, prompts, {kind!r})."
+        )
+    raise InputError(
+        f"Expected a place such as 'm3' or 'resid_pre.2', got {text!r}; write '{kind}.{layer}{at}{where}'."
     )
 
 

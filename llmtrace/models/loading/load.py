@@ -17,7 +17,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from llmtrace.errors import CheckError, InputError, LimitError, LLMTraceError, NotFoundError, UnsupportedError
+from llmtrace.errors import (
+    CheckError,
+    InputError,
+    LimitError,
+    LLMTraceError,
+    NotFoundError,
+    UnsupportedError,
+    not_one_of,
+)
 from llmtrace.models.loading import model_names
 from llmtrace.models.protocol import TraceModel
 from llmtrace.models.provenance import FLAGS, Origin, record_origin
@@ -65,7 +73,7 @@ def load(
         NotFoundError, NoWeightsError, FileFormatError, UnsupportedError, CheckError, InputError
     """
     if backend not in BACKENDS:
-        raise InputError(f"Expected backend to be one of {', '.join(BACKENDS)}, got {backend!r}.")
+        raise not_one_of("backend", BACKENDS, backend)
     if n_ctx is not None and (not isinstance(n_ctx, int) or n_ctx < 1):
         raise InputError(
             f"Expected n_ctx to be a whole number of at least 1, got {n_ctx!r}; leave it out for all of it."

@@ -28,6 +28,6 @@ def plot_edge_scores(scores: EdgeScores, *, top: int = 30, level: float = 0.95, 
         f"largest {len(edges)} of {count(scores.graph.n_edges, 'edge')}",
         f"{level:.0%} bootstrap interval over prompts",
     ]
-    drawn = figure(f"Edges by {words(scores.method)} score on {scores.metric}", facts, height=bars_height(len(edges)))
+    drawn = figure(f"Edges by {words(scores.told)} score on {scores.metric}", facts, height=bars_height(len(edges)))
     unit = f"score: estimated change of {scores.metric} when the edge is patched"
     return draw_bars(drawn, names, mean, hover, escaped(unit), low=low, high=high)

@@ -43,7 +43,7 @@ def plot_effects(
         f"{level:.0%} bootstrap interval over prompts",
     ]
     what = "Share of the way" if normalised else f"Change of {effects.metric}"
-    heading = f"{what} under {words(effects.method)}"
+    heading = f"{what} under {words(effects.told)}"
     single: list[Any] = [together[0] for together in effects.nodes] if all(len(t) == 1 for t in effects.nodes) else []
     if single and all(isinstance(place, Site) for place in single):
         if (maps := maps_of(single, effects.tokens)) is not None:

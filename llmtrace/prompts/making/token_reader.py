@@ -25,6 +25,8 @@ class TokenReader:
         """`prepend_bos=None`: BOS when the tokenizer has one and the model was not configured to go without."""
         bare = hasattr(model, "bos_token_id") and not hasattr(model, "cfg")  # a string has `encode` too
         tokenizer = model if bare else getattr(model, "tokenizer", None)
+        if isinstance(model, str):
+            raise InputError(f"Expected a model, got the text {model!r}; give lt.load({model!r}), for instance.")
         if tokenizer is None:
             raise InputError(
                 f"Expected a model with a tokenizer, got {type(model).__name__} without one; "

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import slow_twins as slow
@@ -17,12 +18,13 @@ from llmtrace import circuits, interventions, models
 from llmtrace.circuits import EdgeScores, Graph
 from llmtrace.circuits.discovery.eap_ig import along_inputs
 from llmtrace.circuits.discovery.scoring.prompt_scores import scored
+from llmtrace.circuits.discovery.scoring.removed_writes import removed_writes
 from llmtrace.circuits.running.needed_memory import bytes_of_writes
 from llmtrace.errors import InputError
 from llmtrace.interventions import Mean
 from llmtrace.metrics import custom, kl
 from llmtrace.nodes import Edge, Logits, Node, Port
-from llmtrace.prompts import ioi
+from llmtrace.prompts import PromptSet, ioi
 
 
 def table(scores: EdgeScores, edges: Sequence[Edge]) -> torch.Tensor:
@@ -68,6 +70,65 @@ def test_eap_against_the_mean_is_the_derivative_by_the_edges_mask(tiny: Tiny, me
     means = bytes_of_writes(tiny.model, Graph.of(tiny.model), p, 2 * len(p.group_names))
     few = circuits.eap_mean(tiny.model, p, over=mean, memory=to_score(tiny.model, p, 2) + means)
     close(few.per_prompt, scores.per_prompt, 10 * tiny.atol)
+
+
+def removed(model: Any, p: PromptSet, ablation: str) -> dict[Node, torch.Tensor]:
+    """What edges carry once they are removed, by the slow road."""
+    if ablation == "mean":
+        return slow.mean_writes(model, p, "group", "corrupted")
+    return {u: torch.zeros_like(slow.write_of(model, p.clean, u)) for u in slow.writers(model)}
+
+
+@over(one_of_each)
+@pytest.mark.parametrize("ablation", ["zero", "mean"])
+def test_eap_under_another_ablation_is_the_derivative_by_the_edges_mask(tiny: Tiny, ablation: str) -> None:
+    """Law 30 where an edge's mask mixes in nothing, or what the corrupted prompts of the group say on average."""
+    p = prompts(padded=True)
+    by_autograd = slow.edge_gradients(tiny.model, p, removed(tiny.model, p, ablation))
+    scores = circuits.eap(tiny.model, p, ablation=ablation)
+    close(table(scores, list(by_autograd)), torch.stack(list(by_autograd.values())), 10 * tiny.atol)
+    assert (table(scores, list(by_autograd)).abs().amax(1) > 1e-6).float().mean() > 0.9
+    assert scores.options["ablation"] == {"zero": "zero", "mean": "mean"}[ablation]
+
+
+def input_explains_itself(tiny: Tiny, ablation: str) -> None:
+    p = prompts(padded=True)
+    input_ = removed(tiny.model, p, ablation)[slow.writers(tiny.model)[0]]
+    hook = ("blocks.0.hook_resid_pre", lambda value, hook: input_)
+    with torch.no_grad():
+        change = slow.logit_diff(tiny.model.run_with_hooks(p.clean, fwd_hooks=[hook]), p)
+    change = change - slow.metric_of_run(tiny.model, p)
+
+    def missed(steps: int) -> float:
+        scores = circuits.eap_ig(tiny.model, p, ablation=ablation, steps=steps)
+        return float((scores.per_prompt[:, 0].sum(-1) - change).abs().max())
+
+    assert change.abs().max() > 1e-3 and missed(64) < 0.02 * float(change.abs().max())
+    assert missed(64) < missed(1) or missed(1) < 1e-9
+
+
+@over(one_of_each)
+def test_eap_ig_under_a_mean_explains_the_change_of_the_input(tiny: Tiny) -> None:
+    """Law 32: the edges out of the input sum to what the metric loses when the input alone is what edges carry."""
+    input_explains_itself(tiny, "mean")
+
+
+@over(no_norm)
+def test_eap_ig_under_zero_explains_the_change_of_the_input_without_norms(tiny: Tiny) -> None:
+    """A norm takes the length away by which the path from 0 differs, so with norms the law does not hold."""
+    input_explains_itself(tiny, "zero")
+
+
+def test_denoising_puts_clean_writes_in_and_nothing_else() -> None:
+    p, model = prompts(), ALL[0].model
+    with pytest.raises(InputError, match=r"Expected ablation='resample' with direction='denoising'.*got zero"):
+        circuits.eap(model, p, direction="denoising", ablation="zero")
+    alone = replace(p, corrupted=p.clean)  # zero reads no corrupted prompts, a mean of them does
+    assert circuits.eap(model, alone, ablation="zero").values.abs().max() > 1e-3
+    with pytest.raises(InputError, match="corrupt"):
+        circuits.eap(model, alone, ablation="mean")
+    with pytest.raises(InputError, match="Expected ablation"):
+        circuits.eap_ig(model, p, ablation="value")
 
 
 @over(no_norm)
@@ -125,6 +186,11 @@ def test_a_linear_model_has_no_approximation(tiny: Tiny) -> None:
     model, p = tiny.build(weights), prompts()
     scores, exact = circuits.eap(model, p), circuits.exact(model, p)
     close(scores.per_prompt, exact.per_prompt, 10 * tiny.atol)
+    for ablation in ("zero", "mean"):
+        found = circuits.exact(model, p, ablation=ablation)
+        close(circuits.eap(model, p, ablation=ablation).per_prompt, found.per_prompt, 10 * tiny.atol)
+        close(circuits.eap_ig(model, p, ablation=ablation).per_prompt, found.per_prompt, 10 * tiny.atol)
+        assert found.values.abs().max() > 0.1
     against_mean = circuits.eap_mean(model, p).per_prompt
     close(against_mean, circuits.exact(model, p, ablation=Mean(side="clean")).per_prompt, 10 * tiny.atol)
     assert against_mean.abs().max() > 0.1
@@ -216,7 +282,8 @@ def test_with_its_authors_points_eap_ig_gives_its_authors_numbers() -> None:
     theirs = json.loads((Path(__file__).parents[2] / "data" / "eap_ig_scores.json").read_text())
     model = models.load("tiny-english", dtype="float64")
     p, steps = ioi(model, 8, seed=0), theirs["steps"]
-    of_batch = along_inputs(model, [k / steps for k in range(steps)], "standard")
+    resample = removed_writes(model, Graph.of(model), p, "resample", "auto", method="eap_ig")
+    of_batch = along_inputs(model, [k / steps for k in range(steps)], "standard", resample)
     same = scored(
         "eap_ig", of_batch, model, p, None, None, memory="auto", points=steps, passes="", options={}
     ).df()  # fmt: skip

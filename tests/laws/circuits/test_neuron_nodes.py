@@ -385,7 +385,7 @@ def test_what_has_no_neurons_refuses_them() -> None:
         Graph.of(PLAIN.model, neurons=[Neuron(0, 24)])
     with pytest.raises(InputError, match="every neuron once"):
         Graph.of(PLAIN.model, neurons=["m0.n5", "m0.n5"])
-    with pytest.raises(InputError, match="alone"):
+    with pytest.raises(InputError, match="put it in a list"):
         Graph.of(PLAIN.model, neurons="m0.n5")
     with pytest.raises(InputError, match="heads and MLPs are nodes anyway"):
         Graph.of(PLAIN.model, neurons=["m0"])

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from llmtrace.errors import FileFormatError
-from llmtrace.files import first_problem, read_json, require_schema, write_json
+from llmtrace.files import first_problem, read_json, require_schema, require_suffix, write_json
 from llmtrace.results import Result
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class FlowGraph(Result):
 
     def save(self, path: str | Path) -> Path:
         """Write one JSON file, atomically."""
+        require_suffix(path, ".json", "a flow graph")
         columns = {
             name: getattr(self, name).tolist() for name in ("stage", "head", "source", "target", "share", "flow")
         }

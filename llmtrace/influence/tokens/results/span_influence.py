@@ -16,7 +16,7 @@ from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmtrace.errors import InputError
+from llmtrace.errors import InputError, not_one_of
 from llmtrace.prompts.spans import Spans
 from llmtrace.results import Result
 
@@ -105,4 +105,4 @@ def require_spans(spans: object) -> None:
 
 def require_rows(rows: str) -> None:
     if rows not in ROWS:
-        raise InputError(f"Expected rows to be one of {', '.join(ROWS)}, got {rows!r}; choose one.")
+        raise not_one_of("rows", ROWS, rows)

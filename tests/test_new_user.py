@@ -1,0 +1,137 @@
+"""What a newcomer types first, and the sentence that says what was meant. Each was tried, and led nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import llmtrace as lt
+from llmtrace.errors import LLMTraceError
+
+
+@dataclass(frozen=True)
+class Hour:
+    """What lies on a newcomer's desk: a model, prompts, one of each result, and files of them in a folder."""
+
+    model: Any
+    prompts: lt.PromptSet
+    effects: lt.Effects
+    circuit: lt.Circuit
+    trace: lt.Trace
+    scores: Any
+    at: Path
+
+
+@pytest.fixture(scope="module")
+def hour(tmp_path_factory: pytest.TempPathFactory) -> Hour:
+    model, at = lt.load("tiny-english"), tmp_path_factory.mktemp("hour")
+    prompts = lt.prompts.ioi(model, n=4)
+    found = Hour(
+        model, prompts, lt.path_patch(model, prompts), lt.discover(model, prompts, n_edges=20, method="eap"),
+        lt.capture(model, prompts, what=("pattern",)), lt.influence.direct_logit_attribution(model, prompts), at,
+    )  # fmt: skip
+    found.trace.save(at / "trace")
+    found.circuit.save(at / "circuit.json")
+    found.effects.save(at / "effects.safetensors")
+    return found
+
+
+ASKED: dict[str, tuple[Callable[[Hour], Any], str]] = {
+    "one span": (lambda h: lt.Graph.of(h.model, spans="S1"), r"put it in a list: \['S1'\]"),
+    "a result as a circuit": (lambda h: h.circuit.save(h.at / "effects.safetensors"), r"ends in '.json'.*rename it"),
+    "a circuit as a result": (lambda h: h.effects.save(h.at / "circuit.json"), r"ends in '.safetensors'.*rename it"),
+    "a table": (lambda h: h.effects.save(h.at / "eff.csv"), r"write a table: \.df\(\)\.to_csv\('eff.csv'\)"),
+    "a result is no trace": (lambda h: lt.load_trace(h.at / "effects.safetensors"), r"lt\.load_result\("),
+    "a circuit is no trace": (lambda h: lt.load_trace(h.at / "circuit.json"), r"lt\.Circuit\.load\("),
+    "no trace": (lambda h: lt.load_trace(h.at / "nope"), r"folder of a trace at 'nope', found none"),
+    "a trace is no result": (lambda h: lt.load_result(h.at / "trace"), r"lt\.load_trace\('trace'\)"),
+    "a circuit is no result": (lambda h: lt.load_result(h.at / "circuit.json"), r"lt\.Circuit\.load\("),
+    "a result is no circuit": (lambda h: lt.Circuit.load(h.at / "effects.safetensors"), r"lt\.load_result\("),
+    "a trace is no circuit": (lambda h: lt.Circuit.load(h.at / "trace"), r"lt\.load_trace\("),
+    "a circuit by its file": (lambda h: lt.evaluate(h.model, h.prompts, "circuit.json"), r"Circuit\.load\(path\)"),
+    "a known circuit": (lambda h: lt.compare(h.circuit, "ioi"), r"circuits\.load_definition\('ioi'\)"),
+    "a kind, no place": (lambda h: lt.patch(h.model, h.prompts, ["resid_pre"]), r"'resid_pre\.2@END'.*patch_sweep"),
+    "a hook's name": (
+        lambda h: lt.patch(h.model, h.prompts, ["blocks.0.hook_resid_pre@END"]), r"write 'resid_pre\.0@END'"
+    ),
+    "model and prompts": (lambda h: lt.path_patch(h.prompts, h.model), r"in each other's place: swap them"),
+    "circuit and prompts": (lambda h: lt.evaluate(h.model, h.circuit, h.prompts), r"swap them"),
+    "no model": (lambda h: lt.influence.head_scores(h.prompts), r"write head_scores\(model, prompts=\.\.\.\)"),
+    "scores twice": (lambda h: lt.correlate(h.scores, h.scores), r"make them with ablate"),
+    "a head as a number": (lambda h: lt.path_patch(h.model, h.prompts, senders=[3.2]), r"in quotes: '3\.2'"),
+    "half a position": (lambda h: lt.patch_sweep(h.model, h.prompts, positions=1.5), r"give that, or leave it out"),
+    "a number as text": (lambda h: lt.discover(h.model, h.prompts, n_edges="150"), r"without quotes: 150"),
+    "a module": (lambda h: lt.path_patch(h.model, h.prompts, metric=lt.metrics), r"got the module llmtrace\.metrics;"),
+    "the last position": (
+        lambda h: lt.path_patch(h.model, h.prompts, metric=lambda logits: logits[:, -1]), r"position is taken already"
+    ),
+    "a model's name": (lambda h: lt.prompts.ioi("gpt2"), r"give lt\.load\('gpt2'\)"),
+    "a kind of a trace": (lambda h: h.trace["pattern"], r"read trace\['pattern', 0\] or trace\['blocks\.0\."),
+    "an MLP that is not there": (lambda h: lt.ablate(h.model, h.prompts, ["m9"]), r"layers 0-3; name one"),
+    "a word": (lambda h: lt.ablate(h.model, h.prompts, ["3.2"], ablation="zeros"), r"Did you mean 'zero'"),
+    "another word": (lambda h: lt.patch(h.model, h.prompts, ["3.2"], direction="denoise"), r"mean 'denoising'"),
+    "a definition": (lambda h: lt.circuits.load_definition("IOI-gpt2"), r"Did you mean 'ioi'"),
+    "an influence": (lambda h: lt.validate(h.model, h.prompts, "rolout"), r"Expected an influence method"),
+    "a figure of a model": (lambda h: lt.plot(h.model), r"plot what a method returned"),
+    "a row by name": (lambda h: h.effects["3.2"], r"of\('3\.2'\) is one place's change"),
+    "a row that is not there": (lambda h: h.effects[99], r"rows 0 to 31, got 99"),
+    "an option that a method has not": (lambda h: h.effects.top(n=3), r"Effects\.top \(k\), got 'n'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "sentence"), ASKED.values(), ids=ASKED)
+def test_the_sentence_says_what_was_meant(hour: Hour, call: Callable[[Hour], Any], sentence: str) -> None:
+    before = sorted(path.name for path in hour.at.rglob("*"))
+    with pytest.raises(LLMTraceError, match=sentence):
+        call(hour)
+    assert sorted(path.name for path in hour.at.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "ours"),
+    [
+        (lt, "load_circuit", "lt.Circuit.load"), (lt.circuits, "load_circuit", "lt.Circuit.load"),
+        (lt, "load_model", "lt.load"), (lt.interventions, "mean_ablation", "lt.ablate"),
+    ],
+)  # fmt: skip
+def test_names_of_others_lead_to_ours(where: Any, name: str, ours: str) -> None:
+    with pytest.raises(AttributeError, match=f"Did you mean '{ours}'"):
+        getattr(where, name)
+
+
+@pytest.mark.parametrize(("name", "ours"), [("plot", r"lt\.plot\(it\)"), ("to_df", r"\.df\(\)"), ("chnge", "'change'")])
+def test_a_result_says_what_it_has(hour: Hour, name: str, ours: str) -> None:
+    with pytest.raises(AttributeError, match=f"Effects has no '{name}'. Did you mean {ours}"):
+        getattr(hour.effects, name)
+    assert not hasattr(hour.effects, "__array__")  # what asks goes on as it did
+
+
+def test_text_names_a_place_in_every_result(hour: Hour) -> None:
+    head = lt.Head(3, 2)
+    swept = lt.patch_sweep(hour.model, hour.prompts, "z", layers=[3])
+    for name in ("3.2", "a3.h2", "L3H2"):
+        assert hour.effects.of(name).equal(hour.effects.of(head)) and hour.scores.of(name).equal(hour.scores.of(head))
+    assert swept.of("3.2").equal(swept.change[2])
+    assert hour.circuit.without("3.2").mask.equal(hour.circuit.without(head).mask)
+    assert hour.circuit.graph.index("a2.h2->logits") == hour.circuit.graph.index(
+        lt.Edge(lt.Head(2, 2), lt.nodes.Port(lt.nodes.Logits()))
+    )
+    assert lt.parse_node("mlp.2") == lt.parse_node("m2") == lt.Mlp(2)
+
+
+def test_a_row_of_effects_alone(hour: Hour) -> None:
+    assert hour.effects[5].after.equal(hour.effects.after[5:6]) and hour.effects[-1].labels == hour.effects.labels[-1:]
+
+
+def test_an_activation_by_kind_and_layer(hour: Hour) -> None:
+    assert hour.trace["pattern", 2].equal(hour.trace["blocks.2.attn.hook_pattern"])
+
+
+def test_a_size_that_nobody_asked_for_is_told(hour: Hour) -> None:
+    found = lt.discover(hour.model, hour.prompts, method="eap")
+    assert found.n_edges == 152 and "no size was asked for" in repr(found)
+    assert "asked" not in repr(lt.discover(hour.model, hour.prompts, method="eap", n_edges=152))
