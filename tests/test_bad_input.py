@@ -893,7 +893,7 @@ CIRCUITS = {
     ),
     "a trace for a circuit": Bad(
         lambda w, p: lt.Circuit.load(p / "run" / "trace.json"), FileFormatError,
-        "Expected a llmtrace.circuit file, but 'trace.json' says it is 'llmtrace.trace'; it is a trace: read it with lt.load_trace.",
+        "says it is 'llmtrace.trace'; it is a trace: read it with lt.load_trace.",
         given=a_trace(),
     ),
     "newer circuit": Bad(

@@ -78,7 +78,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
         "Expected resume as text or a path, got True; give that, or leave it out.",
     ),
     "no device": (lambda w: lt.load("or-gate", device=None), "got None; 'auto' is the default."),
-    "swapped": (lambda w: lt.evaluate(w["model"], w["circuit"], w["prompts"]), "; prompts and circuit are in each other's place: swap them."),
+    "swapped": (lambda w: lt.evaluate(w["model"], w["circuit"], w["prompts"]), "in each other's place: swap them."),
     "a text for prompts": (
         lambda w: lt.patch_sweep(w["model"], "text"),
         "Expected prompts as a PromptSet, got 'text'; make one with ioi(model) or from_pairs(model, pairs).",

@@ -18,7 +18,9 @@ from llmtrace.signals.trace_files import read_trace, write_trace
 if TYPE_CHECKING:
     import pandas as pd
 
-ActivationName = Annotated[str | tuple[str, int], "a TransformerLens name, or a kind and a layer such as ('pattern', 0)"]
+ActivationName = Annotated[
+    str | tuple[str, int], "a TransformerLens name, or a kind and a layer such as ('pattern', 0)"
+]
 
 
 @dataclass(frozen=True, eq=False)
