@@ -22,6 +22,7 @@ from llmtrace.rooms import open_room
 if TYPE_CHECKING:
     from llmtrace import (
         circuits as circuits,
+        console as console,
         errors as errors,
         influence as influence,
         interventions as interventions,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         evaluate as evaluate,
         run_circuit as run_circuit,
     )
+    from llmtrace.console import save_html as save_html, show as show
     from llmtrace.interventions import (
         Effects as Effects,
         ablate as ablate,

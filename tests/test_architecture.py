@@ -23,7 +23,7 @@ FLOORS: tuple[set[str], ...] = (
     {"influence", "interventions"},
     {"circuits", "validation"},
     {"plots"},
-    {"tables"},
+    {"tables", "console"},
     {"cli"},
     {"", "__main__"},  # the package's own __init__ and `python -m llmtrace` stand above everything
 )

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "transformer_lens", "transformers", "plotly", "pandas", "scipy")
 
 
-PACKAGES = ("circuits", "influence", "interventions", "metrics", "models", "plots", "prompts", "signals", "validation")
+PACKAGES = tuple("circuits console influence interventions metrics models plots prompts signals validation".split())
 LIGHT = "from llmtrace import " + ", ".join(PACKAGES)
 
 
@@ -94,7 +94,7 @@ def test_an_unknown_name_is_a_sentence_that_says_where_it_is(path: str, sentence
 
 def test_the_top_is_what_is_done_every_day() -> None:
     rooms = [name for name in dir(llmtrace) if isinstance(getattr(llmtrace, name), ModuleType)]
-    assert len(dir(llmtrace)) - len(rooms) <= 45 and {*PACKAGES, "nodes", "errors"} == {*rooms}
+    assert len(dir(llmtrace)) - len(rooms) <= 47 and {*PACKAGES, "nodes", "errors"} == {*rooms}
 
 
 def documented() -> dict[str, str]:

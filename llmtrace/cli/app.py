@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from llmtrace.cli.commands.ablate import ablate
 from llmtrace.cli.commands.compare import compare
+from llmtrace.cli.commands.console import console
 from llmtrace.cli.commands.convert import convert
 from llmtrace.cli.commands.demo import demo
 from llmtrace.cli.commands.discover import discover
@@ -80,7 +81,7 @@ app = typer.Typer(
 )  # fmt: skip
 for command in (
     demo, models, methods, trace, influence, generation, heads, neurons, lens, patch, ablate, paths, discover, evaluate,
-    compare, convert,
+    compare, convert, console,
 ):  # fmt: skip
     app.command()(ungrouped(command))
 

@@ -9,8 +9,9 @@ They change what `ablate`, `patch`, `knock_out` and `steer` change: these say th
 Source: Wang et al. 2022, where backup heads are found with the name movers knocked out. Sign: that of the function that
 is called. Law: in the block the metric is what these functions say `after` is; after it the logits are the clean ones,
 bit for bit, also where the block raises. Cost: at most 2 F for what is put in (the other prompt, a mean), then nothing
-beside the block's own passes. Known failure: what is put in is that of the model before the edits; prompts are stacked in
-a batch, so an edit that is another one for each prompt is refused.
+beside the block's own passes.
+Known failure: what is put in is that of the model before the edits; prompts are stacked in a batch, so an edit that is
+another one for each prompt is refused.
 
     >>> with lt.interventions.edited(model, prompts, [lt.interventions.Ablate("3.2", "zero")]):
     ...     print(lt.influence.direct_logit_attribution(model, prompts))

@@ -101,5 +101,3 @@ def _runs(model: TraceModel, asked: Asked, source: str) -> Iterator[NewRun]:
         words = [prompts.answer_texts[side[i][0]] for side in (prompts.correct, prompts.wrong) if side[i]]
         named = dict(zip(("correct", "wrong"), words, strict=False))
         yield NewRun(prompt=prompts.texts[i], against=prompts.corrupted_texts[i], **named)
-
-

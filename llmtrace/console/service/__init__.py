@@ -1,0 +1,1 @@
+"""The service: who may ask (`guard.py`), what is asked (`app.py`), one thread that owns the model (`jobs.py`)."""

@@ -1,0 +1,57 @@
+"""What was found in a file: runs, and the answers that there are for each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmtrace.console.schemas import Run, Schema, Side, Token
+
+Patterns = Mapping[int, Callable[[], Any]]  # layer -> [head query key]
+NO_ID = -1  # of a token of which only the text was saved
+
+
+@dataclass(eq=False)
+class StoredRun:
+    """`answers`: (view, its parameters) -> the answer; `patterns` are read when they are asked for;
+    `row`: of the trace that they are in."""
+
+    about: Run
+    patterns: Patterns = field(default_factory=dict)
+    row: int = 0
+    answers: dict[tuple[str, tuple[tuple[str, str], ...]], Schema] = field(default_factory=dict)
+
+    def put(self, view: str, answer: Schema, **parameters: object) -> None:
+        self.answers[view, tuple(sorted((name, str(value)) for name, value in parameters.items()))] = answer
+
+    def of(self, view: str) -> dict[tuple[tuple[str, str], ...], Schema]:
+        return {query: answer for (name, query), answer in self.answers.items() if name == view}
+
+
+@dataclass(eq=False)
+class Found:
+    """`why`: what it does not give -> the reason."""
+
+    runs: list[StoredRun] = field(default_factory=list)
+    why: dict[str, str] = field(default_factory=dict)
+
+
+def stored_run(
+    name: str, python: str, provenance: Mapping[str, Any], *, tokens: Sequence[Token] = (), metric: str = "",
+    about: object = "",
+) -> StoredRun:  # fmt: skip
+    """A run of which nobody kept the answers and their logits."""
+    digest = hashlib.sha256(repr((name, about, tokens)).encode()).hexdigest()[:16]
+    side = Side(prompt="", tokens=list(tokens), log_probability=[None] * len(tokens), top=[], metric=None, entropy=None)
+    return StoredRun(
+        Run(
+            id=digest, parent=None, name=name, clean=side, against=None, correct=None, wrong=None, metric=metric,
+            value=None, before=None, edits=[], python=python, provenance=dict(provenance),
+        )
+    )  # fmt: skip
+
+
+def texts(labels: Sequence[str], ids: Sequence[int] | None = None) -> list[Token]:
+    return [Token(id=NO_ID if ids is None else ids[i], text=str(text)) for i, text in enumerate(labels)]
