@@ -15,7 +15,7 @@ from llmtrace.console.rows import VIEWS, key_of
 from llmtrace.console.schemas import Choices, HeadCard, Limits, Meta, ModelCard, NewRun, Row, Run, Schema
 from llmtrace.console.stored.circuit import read_circuit
 from llmtrace.console.stored.documents import read_document
-from llmtrace.console.stored.found import Found, StoredRun
+from llmtrace.console.stored.found import Found, StoredRun, together
 from llmtrace.console.stored.results import read_result
 from llmtrace.console.stored.trace import read_trace
 from llmtrace.errors import FileFormatError, InputError, NotFoundError
@@ -77,6 +77,7 @@ class Folder:
                 continue
             self._why |= found.why
             self._runs |= {run.about.id: run for run in found.runs}
+        self._runs = together(self._runs)
         if not self._runs and problems:
             raise FileFormatError(problems[0])
         if not self._runs:

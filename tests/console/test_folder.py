@@ -64,6 +64,18 @@ def test_a_traces_attention_is_that_of_the_model(traced: Path) -> None:
     assert abs(space["result"][query][key] - value) < 1e-6
 
 
+def test_a_circuit_beside_a_trace_is_shown_with_each_of_its_prompts(traced: Path, prompts: Any) -> None:
+    circuit = lt.discover(model(), prompts, n_edges=30, method="eap")
+    circuit.save(traced / "circuit.json")
+    replace(circuit, provenance={**circuit.provenance, "weights": "others"}).save(traced / "others.json")
+    folder = Folder(traced)
+    traces, alone = folder.runs()
+    assert traces.clean.tokens and not alone.clean.tokens
+    for run in (traces, alone):
+        shown = folder.view("circuit", {"run": run.id})
+        assert shown.run == run.id and len(shown.edges) == 30
+
+
 def test_what_a_folder_does_not_hold_has_a_reason(traced: Path) -> None:
     folder = Folder(traced)
     run, meta = folder.runs()[0].id, folder.meta()

@@ -68,6 +68,10 @@ def nexts(found: Findings, folder: Path) -> list[Next]:
     sources = f"llmtrace influence tiny-english --method source_token_attribution --heads {head} {again}"
     ablate = f"llmtrace ablate tiny-english --nodes {','.join(missed)} --together {again}"
     return [
+        (
+            f"llmtrace console {folder}",
+            "look at it in the browser; llmtrace console tiny-english --task ioi changes things",
+        ),
         (sources, f"which words head {head} takes its push from"),
         *([(ablate, "remove what the score missed, all at once")] if missed else []),
         (f"llmtrace evaluate tiny-english {folder} -n {n} --seed {seed}", "the circuit on other sentences"),

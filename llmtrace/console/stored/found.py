@@ -53,5 +53,23 @@ def stored_run(
     )  # fmt: skip
 
 
+def together(runs: Mapping[str, StoredRun]) -> dict[str, StoredRun]:
+    """What a file without tokens says of a model (a circuit, effects) is shown beside each run of that model that has
+    some; alone, it is a run of its own."""
+    found = {id: run for id, run in runs.items() if run.about.clean.tokens}
+    with_tokens = [*found.values()]
+    for id, run in runs.items():
+        if id in found:
+            continue
+        weights = run.about.provenance.get("weights")
+        same = [other for other in with_tokens if weights and other.about.provenance.get("weights") == weights]
+        for other in same:
+            of_other = {at: answer.model_copy(update={"run": other.about.id}) for at, answer in run.answers.items()}
+            other.answers = of_other | other.answers
+        if not same:
+            found[id] = run
+    return found
+
+
 def texts(labels: Sequence[str], ids: Sequence[int] | None = None) -> list[Token]:
     return [Token(id=NO_ID if ids is None else ids[i], text=str(text)) for i, text in enumerate(labels)]

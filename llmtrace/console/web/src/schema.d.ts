@@ -655,7 +655,10 @@ export interface components {
                 [key: string]: string;
             };
         };
-        /** ModelCard */
+        /**
+         * ModelCard
+         * @description A size that a saved folder does not hold is 0.
+         */
         ModelCard: {
             /** D Model */
             d_model: number;
@@ -1107,7 +1110,7 @@ export interface operations {
     export_api_v1_export_get: {
         parameters: {
             query?: {
-                format?: string;
+                format?: "html" | "json";
             };
             header?: never;
             path?: never;
