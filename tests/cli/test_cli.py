@@ -946,12 +946,17 @@ def test_the_demo_finds_a_circuit_that_holds(demo: tuple[Path, Result]) -> None:
 
 def test_what_the_demo_suggests_works(demo: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, result = demo
+    served: list[Any] = []
     monkeypatch.chdir(folder)
+    monkeypatch.setattr("llmtrace.console.service.serve.serve", lambda source, **_: served.append(source))
     lines = [line for line in next_commands(result.stdout) if "gpt2" not in line]  # which needs the network
-    assert len(lines) >= 4
+    assert len(lines) >= 5
     for line in lines:
         tried = run(*line[1:])
         assert tried.exit_code == 0, (line, tried.stderr)
+    (console,) = served
+    first = console.runs()[0]
+    assert first.clean.tokens and console.view("circuit", {"run": first.id}).edges
 
 
 def test_a_second_demo_takes_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
