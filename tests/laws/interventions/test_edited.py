@@ -1,5 +1,5 @@
-"""Law 56. Edits that stay on the model: in the block every number is the one that the function of that name gives, after
-it all is as it was, bit for bit."""
+"""Law 56. Edits that stay on the model: in the block every number is the one that the function of that name gives,
+after it all is as it was, bit for bit."""
 
 from __future__ import annotations
 
