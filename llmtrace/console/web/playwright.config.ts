@@ -5,7 +5,8 @@ const chromium = process.env["CHROMIUM"] ?? ["/usr/bin/chromium", "/usr/bin/chro
 
 export default defineConfig({
   testDir: "browser",
-  timeout: 60_000,
+  timeout: 240_000,
+  expect: { timeout: 30_000 },
   workers: 1,
   retries: 2, // a machine that is busy with other tests; what needed it is told as flaky
   reporter: [["list"]],
