@@ -300,9 +300,6 @@ class GenerationView(Schema):
     python: str
 
 
-HEAVY = ("patch", "paths", "circuit", "generation")
-
-
 class NewJob(Schema):
     view: Literal["patch", "paths", "circuit", "generation"]
     run: str

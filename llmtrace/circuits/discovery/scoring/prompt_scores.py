@@ -62,9 +62,14 @@ def scored(
     )  # fmt: skip
 
 
-def change_of_writes(model: TraceModel, graph: Graph, prompts: PromptSet) -> Float[Tensor, "node batch pos d_model"]:
-    """a_u(corrupted) - a_u(clean). Two forward passes."""
-    record = recorder_of(model, graph, taken_from=writes_of(model, graph, prompts.corrupted))
+def change_of_writes(
+    model: TraceModel, graph: Graph, prompts: PromptSet, removed: Float[Tensor, "node batch pos d_model"] | None = None
+) -> Float[Tensor, "node batch pos d_model"]:
+    """a_u(removed) - a_u(clean), where what is removed carries the corrupted run unless it is given.
+
+    Two forward passes, or one; `removed` is turned into the differences."""
+    removed = writes_of(model, graph, prompts.corrupted) if removed is None else removed
+    record = recorder_of(model, graph, taken_from=removed)
     with torch.no_grad():
         final_residual(model, prompts.clean, record.hooks)
     return record.values

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from llmtrace.circuits.discovery.scoring.prompt_scores import recorder_of, writes_of
+from llmtrace.circuits.discovery.scoring.prompt_scores import change_of_writes, writes_of
 from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.running.background import Ablation, Buffer, Stream
 from llmtrace.circuits.running.empty_circuit import new_of
@@ -26,7 +26,7 @@ from llmtrace.errors import InputError, UnsupportedError
 from llmtrace.interventions import Mean, Memory
 from llmtrace.interventions.engine.changes import Fill, FromOther, New
 from llmtrace.interventions.engine.means import rows_of_reference
-from llmtrace.models import TraceModel, embedding, final_residual
+from llmtrace.models import TraceModel, embedding
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet
 
@@ -64,10 +64,7 @@ class RemovedWrites:
 
     def change(self, some: PromptSet) -> Buffer:
         """a_u(removed) - a_u(clean). One forward pass on top of `of`."""
-        record = recorder_of(self.model, self.graph, taken_from=self.of(some))
-        with torch.no_grad():
-            final_residual(self.model, some.clean, record.hooks)
-        return record.values
+        return change_of_writes(self.model, self.graph, some, self.of(some))
 
     def _mean(self, some: PromptSet, nodes: slice) -> Buffer:
         assert self.means is not None and isinstance(self.new, Mean)
