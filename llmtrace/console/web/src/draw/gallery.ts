@@ -10,7 +10,8 @@ export function gallery(pooled: Uint8Array, [layers, heads, side]: [number, numb
   const left = ink.size * 2.6;
   const gap = 5;
   const label = ink.size + 5;
-  const fold = only === null ? heads : Math.max(1, Math.min(heads, Math.floor((width - left) / 96)));
+  const across = Math.max(1, Math.min(heads, Math.floor((width - left) / 96)));
+  const fold = only === null ? heads : Math.ceil(heads / Math.ceil(heads / across)); // lines of equal length
   const size = Math.max(14, Math.min(only === null ? 110 : 150, Math.floor((width - left - 4) / fold) - gap));
   const lines = Math.ceil(heads / fold);
   const showLabel = size >= 26;

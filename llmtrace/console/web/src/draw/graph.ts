@@ -48,9 +48,13 @@ export function graph({ view, edges, touched }: Given, width: number, ink: Ink):
     const strength = Math.abs(edge.score) / most;
     const near = touched !== null && (edge.sender === touched || nodeOf(edge.receiver) === touched);
     const bend = Math.min(tall * 0.6, Math.abs(from.y - to.y) * 0.45 + 4);
+    const points: [number, number, number, number, number, number, number, number] =
+      from.y === to.y // within a layer: a bow above the nodes between
+        ? [from.x, from.y, from.x + (to.x - from.x) * 0.25, from.y - tall * 0.55, from.x + (to.x - from.x) * 0.75, from.y - tall * 0.55, to.x, to.y]
+        : [from.x, from.y, from.x, from.y - bend, to.x, to.y + bend, to.x, to.y];
     marks.push({
       is: "curve",
-      points: [from.x, from.y, from.x, from.y - bend, to.x, to.y + bend, to.x, to.y],
+      points,
       stroke: edge.score < 0 ? ink.b : ink.a,
       width: 0.7 + 3.6 * strength,
       alpha: held && !near ? 0.12 : (edge.kept ? 0.35 : 0.15) + 0.5 * strength,

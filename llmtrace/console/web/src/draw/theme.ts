@@ -4,6 +4,7 @@ import { inkOf, type Ink } from "./ink";
 
 const query = () => matchMedia("(prefers-color-scheme: dark)");
 const wideQuery = () => matchMedia("(min-width: 2200px)");
+const widestQuery = () => matchMedia("(min-width: 3200px)");
 
 function useMedia(make: () => MediaQueryList): boolean {
   return useSyncExternalStore(
@@ -24,6 +25,6 @@ export function useDark(): boolean {
 
 export function useInk(): Ink {
   const dark = useDark();
-  const large = useMedia(wideQuery);
-  return useMemo(() => inkOf(dark, large ? 13 : 11), [dark, large]);
+  const [large, largest] = [useMedia(wideQuery), useMedia(widestQuery)];
+  return useMemo(() => inkOf(dark, largest ? 17 : large ? 13 : 11), [dark, large, largest]);
 }

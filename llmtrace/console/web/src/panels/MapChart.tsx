@@ -33,7 +33,7 @@ export function mapTable(map: HeadMap, other: HeadMap | null): TableGiven {
   };
 }
 
-export function MapChart({ map, other, order }: { map: HeadMap; other: HeadMap | null; order?: number }) {
+export function MapChart({ map, other, order, most }: { map: HeadMap; other: HeadMap | null; order?: number; most?: number }) {
   const place = useStore((s) => s.place);
   const hover = useStore((s) => s.hover.place ?? null);
   const pins = useStore((s) => s.pins);
@@ -49,7 +49,7 @@ export function MapChart({ map, other, order }: { map: HeadMap; other: HeadMap |
           rowTitle: "layer",
           colTitle: "head",
           value: read.value,
-          scale: signs(largest(read.all.map((one) => one.value)), ink.dark),
+          scale: signs(most ?? largest(read.all.map((one) => one.value)), ink.dark),
           unit: `${map.unit}${other ? ", A − B" : ""}`,
           text: (row, col, places) => signed(read.value(row, col), places),
           upward: true,
@@ -60,7 +60,7 @@ export function MapChart({ map, other, order }: { map: HeadMap; other: HeadMap |
         ink,
       );
     },
-    [map, other, read],
+    [map, other, read, most],
   );
   const cellOf = (at: Place | null) => at && { row: at.layer, col: at.head ?? read.heads };
   const locked = useMemo(() => [cellOf(place)], [place, read]);

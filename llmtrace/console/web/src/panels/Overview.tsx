@@ -1,5 +1,4 @@
 import type { HeadMap, Overview as View, PathMap, Run } from "../contract";
-
 import { Num, Sides, Tok, Waiting } from "../parts/bits";
 import { Words } from "../parts/Words";
 import { Frame } from "../parts/Frame";
@@ -139,4 +138,3 @@ export function Overview() {
     </div>
   );
 }
-

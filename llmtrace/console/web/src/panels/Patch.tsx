@@ -66,6 +66,7 @@ function Map({ sweep, other, streaming }: { sweep: Sweep; other: Sweep | null; s
   return (
     <>
       <div className={css.facts}>
+        {other && <span className="soft">run A:</span>}
         <span>before <Num value={sweep.before} /> logits</span>
         {sweep.against !== null && <span>on the other prompt (all replaced) <Num value={sweep.against} /> logits</span>}
         {streaming && <span role="status">{sweep.rows.length} rows so far</span>}

@@ -114,7 +114,8 @@ function Card({ run, place }: { run: Run; place: Place & { head: number } }) {
       <p className="note">
         Attention is not attribution: what a head looks at need not be what it moves. Ablate it to see.
       </p>
-      {card.writes.length > 0 && (
+      {card.writes.length > 0 && card.writes.every(([, logit]) => logit === 0) && <p className="note">It writes nothing at END: this run has it ablated.</p>}
+      {card.writes.some(([, logit]) => logit !== 0) && (
         <>
           <h3>Raises most at END, in logits</h3>
           <ul className={css.writes}>

@@ -1,4 +1,4 @@
-import type { KeyboardEvent } from "react";
+import { useEffect, type KeyboardEvent } from "react";
 import { TABS, type Tab } from "../state/state";
 import { dispatch, useStore } from "../state/store";
 import css from "./Tabs.module.css";
@@ -8,6 +8,7 @@ const OFF: Partial<Record<Tab, string>> = { findings: "Comes with audit" };
 export function Tabs() {
   const tab = useStore((s) => s.tab);
   const missing = useStore((s) => s.meta?.missing ?? null);
+  useEffect(() => void document.getElementById(`tab-${tab}`)?.scrollIntoView({ block: "nearest", inline: "nearest" }), [tab]); // newer browsers return a promise, which is no clean-up
   const why = (name: Tab): string | undefined => OFF[name] ?? missing?.[name];
   const move = (event: KeyboardEvent<HTMLDivElement>) => {
     const by = event.key === "ArrowRight" ? 1 : event.key === "ArrowLeft" ? -1 : 0;

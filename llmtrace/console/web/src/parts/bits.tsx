@@ -77,14 +77,23 @@ export function Sides() {
   );
 }
 
-export function Pick({ label, value, options, onPick, off }: { label: string; value: string; options: [string, string][]; onPick: (value: string) => void; off?: string | null }) {
+interface PickProps {
+  label: string;
+  value: string;
+  options: [string, string][]; // name, what it says
+  onPick: (value: string) => void;
+  off?: string | null;
+  plain?: boolean; // what it says is what is written
+}
+
+export function Pick({ label, value, options, onPick, off, plain }: PickProps) {
   return (
     <label className={css.pick} title={off ?? options.find(([name]) => name === value)?.[1]}>
       <span>{label}</span>
       <select value={value} disabled={Boolean(off)} onChange={(event) => onPick(event.target.value)}>
         {options.map(([name, says]) => (
           <option key={name} value={name} title={says}>
-            {name.replaceAll("_", " ")}
+            {plain ? says : name.replaceAll("_", " ")}
           </option>
         ))}
       </select>
