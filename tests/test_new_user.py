@@ -79,6 +79,13 @@ ASKED: dict[str, tuple[Callable[[Hour], Any], str]] = {
     "a figure of a model": (lambda h: lt.plot(h.model), r"plot what a method returned"),
     "a row by name": (lambda h: h.effects["3.2"], r"of\('3\.2'\) is one place's change"),
     "a row that is not there": (lambda h: h.effects[99], r"rows 0 to 31, got 99"),
+    "a sender behind the receiver": (
+        lambda h: lt.path_patch(h.model, h.prompts, receivers=["a2.h2<q>"], senders=["3.7"]),
+        r"some receiver comes after, got a3\.h7: .* what a2\.h2<q> reads; name receivers of later layers",
+    ),
+    "a key behind the query": (
+        lambda h: lt.knock_out(h.model, h.prompts, "S1", "END"), r"keys END, which come after the queries S1"
+    ),
     "an option that a method has not": (lambda h: h.effects.top(n=3), r"Effects\.top \(k\), got 'n'"),
 }  # fmt: skip
 

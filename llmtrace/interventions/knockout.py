@@ -58,12 +58,14 @@ def knock_out(
     layers   cut these together instead, in one row
     heads    only these heads, where they are in the window (default: all)
 
-    Raises InputError where a query would have nothing left to see, UnsupportedError on bridges that compute attention
-    beside their hooks.
+    Raises InputError where no query could see a key anyway or one would have nothing left to see, UnsupportedError on
+    bridges that compute attention beside their hooks.
     """
     arch, bound = describe(model), metric_of(model, prompts, metric)
     from_, to = prompts.chosen(queries, "positions as queries"), prompts.chosen(keys, "positions as keys")
     at, unseen = mask_at(prompts, from_), mask_at(prompts, to)
+    if arch.causal:
+        _require_something_to_cut(at, unseen, from_, to)
     if not arch.sinks:
         _require_something_to_see(at, unseen, causal=arch.causal)
     places = None if heads is None else arch.require_all(heads, (Head,), "whose attention is cut")
@@ -131,6 +133,17 @@ def layer_windows(arch: Architecture, window: int) -> list[tuple[int, ...]]:
         raise InputError(f"Expected a window of 1 to {arch.n_layers} layers, got {window!r}.")
     starts = [layer - (window - 1) // 2 for layer in range(arch.n_layers)]
     return [tuple(range(max(0, start), min(arch.n_layers, start + window))) for start in starts]
+
+
+def _require_something_to_cut(
+    queries: PositionMask, keys: PositionMask, from_: Sequence[Position], to: Sequence[Position]
+) -> None:
+    """Causal attention hides what comes later: in some prompt some key is at a query or before it."""
+    if not bool((queries & (keys.cumsum(1) > 0)).any()):
+        raise InputError(
+            f"Expected keys that a query sees, got the keys {_said(to)}, which come after the queries {_said(from_)} "
+            "in every prompt; name earlier keys or later queries (knock_out(model, prompts, queries, keys))."
+        )
 
 
 def _require_something_to_see(queries: PositionMask, keys: PositionMask, *, causal: bool) -> None:

@@ -108,8 +108,8 @@ def path_patch(
     memory      bytes, or "auto"
     resume      a file for partial results, taken up where it is there
 
-    Raises InputError for a sender that cannot send, a port the model does not have, or runs that do not differ,
-    UnsupportedError on models whose writes do not add up (post-norm).
+    Raises InputError for a sender that cannot send or that no receiver comes after, a port the model does not have, or
+    runs that do not differ, UnsupportedError on models whose writes do not add up (post-norm).
     """
     arch = _checked(convention, CONVENTIONS, model)
     ports = _ports(receivers, arch)
@@ -120,6 +120,7 @@ def path_patch(
             raise InputError(f"Expected receivers that some head comes before, got {receivers!r}; name senders.")
     else:
         chosen = arch.require_all(senders, (Head, Mlp, Embed), "as senders")
+        _require_heard(chosen, ports, arch)
     bound, at = metric_of(model, prompts, metric), () if positions is None else prompts.chosen(positions)
     options = {"receivers": " + ".join(map(str, ports)), **_options(convention, at, direction)}
     prompts.require_corruption("Path patching")
@@ -320,6 +321,16 @@ def _ports(receivers: Sequence[Port | str], arch: Architecture) -> tuple[Port, .
     for port in ports:
         arch.require_port(port)
     return ports
+
+
+def _require_heard(senders: Sequence[Sender], ports: Sequence[Port], arch: Architecture) -> None:
+    """Refuse senders behind every receiver: what comes back would be rounding."""
+    if unheard := [sender for sender in senders if not any(arch.reads(port, sender) for port in ports)]:
+        read = f"{ports[0]} reads" if len(ports) == 1 else f"{', '.join(map(str, ports[:3]))} read"
+        raise InputError(
+            f"Expected senders that some receiver comes after, got {unheard[0]}: no path leads from it to what "
+            f"{read}; name receivers of later layers, or 'logits'."
+        )
 
 
 def _require_path(path: Path, arch: Architecture) -> Path:

@@ -70,10 +70,12 @@ def test_value_zeroing_equals_its_slow_twin(tiny: Tiny) -> None:
 
 
 def test_what_no_query_could_see_is_no_loss() -> None:
-    """A key after its query is masked anyway; what comes after the metric's position is exactly nothing."""
+    """A key after its query is masked anyway and refused alone; what comes after the metric's position is nothing."""
     p = prompts(padded=True)
-    late = interventions.knock_out(ALL[0].model, p, ["MID"], [4])
-    close(late.change, torch.zeros_like(late.change), 1e-12)
+    with pytest.raises(InputError, match="got the keys 4, which come after the queries MID in every prompt"):
+        interventions.knock_out(ALL[0].model, p, ["MID"], [4])
+    some, more = (interventions.knock_out(ALL[0].model, p, ["MID"], keys) for keys in ([1], [1, 4]))
+    close(some.after, more.after, 1e-12)
     early = p.metric()
     early = replace(early, positions=torch.full_like(early.positions, 2))
     zeroed = interventions.zero_values(ALL[0].model, p, ["MID"], metric=early)
