@@ -7,9 +7,9 @@
     vector: Float[Tensor, "d"]  a tensor, an array, a list of numbers   not complex, not of two axes
     metric: str | Metric | None one of these
 
-A room hands out its functions `checked` (`rooms.py`), a noun its methods (`check_methods`). Only the outermost call is
-read: what functions of the package give each other is theirs. What an argument must be beyond its type, the function
-says itself.
+A room hands out its functions `checked` (`rooms.py`), a noun its methods (`check_methods`) and its making
+(`check_making`). Only the outermost call is read: what functions of the package give each other is theirs. What an
+argument must be beyond its type, the function says itself.
 `Annotated[type, "a name or a number"]` is a type and how the sentence says it.
 """
 
@@ -99,6 +99,34 @@ def check_methods(noun: C) -> C:
             setattr(noun, name, classmethod(_checked(value.__func__)))
         elif isinstance(value, FunctionType) and not hasattr(value, "reads_arguments"):
             setattr(noun, name, _checked(value))
+    return noun
+
+
+def check_making(noun: C) -> C:
+    """Making one with arguments that it cannot have is one sentence. The class, a dataclass, is given back."""
+    made: Callable[..., None] = noun.__init__  # type: ignore[misc]
+    if hasattr(made, "reads_arguments"):
+        return noun
+    signature = inspect.signature(made)
+
+    @wraps(made)
+    def make(self: Any, *args: Any, **options: Any) -> None:
+        try:
+            made(self, *args, **options)
+        except TypeError as error:
+            try:
+                signature.bind(self, *args, **options)
+            except TypeError:
+                said = _misfit(noun.__name__, signature, (self, *args), options)
+            else:
+                raise
+            other = getattr(noun, "of", None)
+            if inspect.ismethod(other):  # another way to make one
+                said = f"{said.rstrip('.')}, or {_written(f'{noun.__name__}.of', inspect.signature(other))}."
+            raise InputError(said) from error
+
+    make.reads_arguments = True  # type: ignore[attr-defined]
+    noun.__init__ = make  # type: ignore[misc]
     return noun
 
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, cast, get_args
 
+from llmtrace.arguments import check_making
 from llmtrace.errors import InputError, NotFoundError, did_you_mean
 
 SLOTS = ("q", "k", "v")
@@ -392,6 +393,9 @@ def read_node(written: Any) -> Any:
 
 
 Place = Node | Site | Edge | Path  # all that an intervention can be at
+
+for _kind in (*get_args(Node), Port, Site, Edge, Path):
+    check_making(_kind)
 
 
 def place_of(wanted: tuple[Place, ...], among: Sequence[tuple[Place, ...]], method: str) -> int:

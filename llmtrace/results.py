@@ -11,17 +11,18 @@ Nouns with a format of their own (a trace, a circuit, a flow graph) keep it: tho
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from llmtrace.arguments import check_methods
+from llmtrace.arguments import check_methods, shown
 from llmtrace.errors import FileFormatError, InputError, NotFoundError, did_you_mean
 from llmtrace.files import instead_of_file, require_schema, require_suffix, what_is_at, write_bytes
 
@@ -39,8 +40,14 @@ ELSEWHERE = {
 }  # fmt: skip
 
 
+@check_methods
 class Result:
-    """A dataclass that was measured, or that is measured on. Its methods read their arguments, as functions do."""
+    """A dataclass that was measured, or that is measured on. Its methods read their arguments, as functions do.
+
+    together   what to do instead of adding two of them
+    """
+
+    together: ClassVar[str] = "add numbers instead, such as columns of .df()"
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -55,6 +62,21 @@ class Result:
             known = [own for own in dir(type(self)) if not own.startswith("_")]
             close = f" Did you mean {ELSEWHERE[name]}?" if name in ELSEWHERE else did_you_mean(name, known)
             raise AttributeError(f"{type(self).__name__} has no {name!r}.{close}", name=name, obj=self)
+
+        def __getitem__(self, key: Any) -> Any:
+            noun, of = type(self), getattr(type(self), "of", None)
+            if isinstance(key, str) and not key.startswith("_") and key in dir(noun) + [f.name for f in fields(self)]:
+                advice = f"write .{key}"
+            elif of is not None and not inspect.ismethod(of):
+                advice = f"write .of({shown(key)})" if isinstance(key, str) else "one is .of(name), all are .df()"
+            else:
+                advice = "all that is in it is .df()"
+            raise InputError(f"Expected no [...] behind {noun.__name__}, got [{shown(key)}]; {advice}.")
+
+        def __add__(self, other: Any) -> Any:
+            raise InputError(f"Expected one {type(self).__name__}, got it and {shown(other)} to add; {self.together}.")
+
+        __radd__ = __add__
 
     def _repr_html_(self) -> str:
         return str(self.df().to_html(max_rows=ROWS))

@@ -20,11 +20,12 @@ from __future__ import annotations
 
 import ast
 import sys
+from dataclasses import is_dataclass
 from importlib import import_module
 from types import FunctionType, ModuleType
 from typing import Any
 
-from llmtrace.arguments import checked
+from llmtrace.arguments import check_making, checked
 from llmtrace.errors import did_you_mean
 from llmtrace.methods import Table
 
@@ -73,7 +74,8 @@ class Room(ModuleType):
             module, there = self._names[name]
             value: Any = import_module(f"{module}.{there}" if module == self.__name__ else module)
             value = value if module == self.__name__ else getattr(value, there)
-            self.__dict__[name] = value = checked(value) if isinstance(value, FunctionType) else value
+            value = checked(value) if isinstance(value, FunctionType) else value
+            self.__dict__[name] = value = check_making(value) if isinstance(value, type) and _ours(value) else value
             return value
         if name in self._rows:
             return self._rows[name].function
@@ -96,6 +98,10 @@ class Room(ModuleType):
             likely = did_you_mean(name, list(elsewhere), n=1)
             close = next((f" Did you mean {path!r}?" for own, path in elsewhere.items() if repr(own) in likely), "")
         return f"{self.__name__} has no {name!r}.{close}"
+
+
+def _ours(noun: type) -> bool:
+    return is_dataclass(noun) and noun.__module__.partition(".")[0] == __package__
 
 
 def _everywhere(top: str) -> dict[str, str]:

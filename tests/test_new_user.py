@@ -86,6 +86,25 @@ ASKED: dict[str, tuple[Callable[[Hour], Any], str]] = {
     "a key behind the query": (
         lambda h: lt.knock_out(h.model, h.prompts, "S1", "END"), r"keys END, which come after the queries S1"
     ),
+    "a prompt that is not there": (lambda h: h.prompts[99], r"Expected prompts 0 to 3 .*, got 99; see \.df\(\)"),
+    "a position of prompts": (lambda h: h.prompts["IO"], r"got 'IO'; where it stands is \.position\('IO'\)"),
+    "a list of prompts": (lambda h: h.prompts[[0, 7]], r"Expected prompts 0 to 3"),
+    "prompts and prompts": (lambda h: h.prompts + h.prompts, r"Expected one PromptSet, .*; make them together"),
+    "a sum of prompts": (lambda h: sum([h.prompts, h.prompts]), r"Expected one PromptSet, got it and 0 to add"),
+    "circuits added": (lambda h: h.circuit + h.circuit, r"write a \| b"),
+    "a score by name": (lambda h: h.scores["3.2"], r"behind NodeScores, got \['3\.2'\]; write \.of\('3\.2'\)"),
+    "scores by a field": (lambda h: h.scores["values"], r"write \.values"),
+    "scores by number": (lambda h: h.scores[0], r"one is \.of\(name\), all are \.df\(\)"),
+    "an edge by number": (lambda h: h.circuit[0], r"behind Circuit, got \[0\]; all that is in it is \.df\(\)"),
+    "a head of a layer": (lambda h: lt.Head(3), r"Expected head for Head, got none; write Head\(layer, head"),
+    "a neuron of a file": (lambda h: lt.nodes.Neuron(3), r"Expected index for Neuron, got none; write Neuron\(layer"),
+    "a circuit of nodes": (
+        lambda h: lt.Circuit(["3.2"]), r"Expected mask for Circuit, got none; .*or Circuit\.of\(graph, edges"
+    ),
+    "a result in its own place": (lambda h: h.effects.save(h.effects), r"Expected path as text or a path, got"),
+    "a result over another": (
+        lambda h: h.effects.save("a.safetensors", overwrite=False), r"save \(path\), got 'overwrite'; leave it out"
+    ),
     "an option that a method has not": (lambda h: h.effects.top(n=3), r"Effects\.top \(k\), got 'n'"),
 }  # fmt: skip
 
@@ -132,6 +151,11 @@ def test_text_names_a_place_in_every_result(hour: Hour) -> None:
 
 def test_a_row_of_effects_alone(hour: Hour) -> None:
     assert hour.effects[5].after.equal(hour.effects.after[5:6]) and hour.effects[-1].labels == hour.effects.labels[-1:]
+
+
+def test_prompts_and_effects_one_by_one(hour: Hour) -> None:
+    assert [one.texts[0] for one in hour.prompts] == [*hour.prompts.texts]
+    assert [one.labels[0] for one in hour.effects] == [*hour.effects.labels]
 
 
 def test_an_activation_by_kind_and_layer(hour: Hour) -> None:

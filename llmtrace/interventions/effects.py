@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -145,6 +145,9 @@ class Effects(Result):
             self, nodes=tuple(self.nodes[i] for i in chosen), after=self.after[chosen],
             direct=None if self.direct is None else self.direct[chosen],
         )  # fmt: skip
+
+    def __iter__(self) -> Iterator[Effects]:
+        return (self[row] for row in range(len(self.nodes)))
 
     def df(self) -> pd.DataFrame:
         """One row per intervention: where, metric before and after, change and its interval, and where they are defined

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from llmtrace.arguments import shown
 from llmtrace.errors import InputError, MismatchError, NotFoundError, did_you_mean
 from llmtrace.metrics import METRICS, Metric, custom
 from llmtrace.nodes import Position
@@ -35,6 +36,8 @@ class PromptSet(Result):
                        empty: made from token ids, nobody knows
     default_metric     what `.metric()` gives
     """
+
+    together = "make them together: from_pairs(model, [*pairs, *others])"
 
     name: str
     clean: Tokens
@@ -95,7 +98,15 @@ class PromptSet(Result):
 
     def __getitem__(self, index: Any) -> PromptSet:
         """Some of the prompts (an int, a slice, a list or a mask), without the padding that they no longer need."""
-        chosen = torch.arange(len(self))[index].reshape(-1)
+        try:
+            chosen = torch.arange(len(self))[index].reshape(-1)
+        except (IndexError, TypeError, ValueError, RuntimeError) as error:
+            place = isinstance(index, str) and index in self.positions
+            advice = f"where it stands is .position({index!r})" if place else "see .df()"
+            raise InputError(
+                f"Expected prompts 0 to {len(self) - 1} (a number, a list, a slice or a mask), got {shown(index)}; "
+                f"{advice}."
+            ) from error
         if len(chosen) == 0:
             raise InputError(f"Expected to take at least one of {len(self)} prompts, got none; choose another index.")
         longest = int(self.lengths[chosen].max())
@@ -112,6 +123,9 @@ class PromptSet(Result):
             texts=tuple(self.texts[i] for i in rows),
             corrupted_texts=tuple(self.corrupted_texts[i] for i in rows),
         )
+
+    def __iter__(self) -> Iterator[PromptSet]:
+        return (self[row] for row in range(len(self)))
 
     def side(self, side: str) -> Tokens:
         """The "clean" or the "corrupted" tokens."""
