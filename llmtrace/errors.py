@@ -74,6 +74,13 @@ def did_you_mean(name: object, known: list[str], *, n: int = 3) -> str:
     return f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
 
 
+def require_one_of(what: str, known: Iterable[str], got: object) -> None:
+    """Refuse a word that is none of those there are."""
+    names = [*known]
+    if got not in names:
+        raise not_one_of(what, names, got)
+
+
 def not_one_of(what: str, known: Iterable[str], got: object) -> InputError:
     """The error about a word that is none of those there are."""
     names = [*known]

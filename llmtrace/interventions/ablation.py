@@ -27,7 +27,7 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.errors import InputError, UnsupportedError, not_one_of
+from llmtrace.errors import InputError, UnsupportedError, require_one_of
 from llmtrace.interventions.effects import Effects
 from llmtrace.interventions.engine.changes import Change, EdgeChange, Fill, FromOther, Mean, New, Value
 from llmtrace.interventions.engine.places import Masks, Written, read_place, site_of
@@ -146,8 +146,7 @@ def _require_edge(edge: Edge, arch: Architecture) -> Edge:
 
 def _row(ablation: str, over: str, value: Tensor | float | None) -> Method:
     for what, said, known in (("ablation", ablation, tuple(ABLATIONS)), ("over", over, OVER.one_of)):
-        if said not in known:
-            raise not_one_of(what, known, said)
+        require_one_of(what, known, said)
     row = ABLATIONS[ablation]
     if ("value" in row.needs) != (value is not None):
         raise InputError(

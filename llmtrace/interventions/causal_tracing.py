@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from llmtrace.errors import InputError, not_one_of
+from llmtrace.errors import InputError, require_one_of
 from llmtrace.interventions.effects import Effects
 from llmtrace.interventions.engine.changes import Add, Change, FromOther
 from llmtrace.interventions.engine.places import Masks, every_position, mask_at, require_site
@@ -68,8 +68,7 @@ def causal_trace(
     """
     arch, bound = describe(model), metric_of(model, prompts, metric)
     what = kind_of(what)
-    if what not in OF_LAYER:
-        raise not_one_of("what", OF_LAYER, what)
+    require_one_of("what", OF_LAYER, what)
     subject = prompts.chosen(subject, "positions as subject")
     if not noise > 0 or draws < 1:
         raise InputError(f"Expected noise above 0 and at least one draw, got noise={noise} and draws={draws}.")

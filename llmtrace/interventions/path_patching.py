@@ -43,7 +43,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmtrace.errors import InputError, not_one_of
+from llmtrace.errors import InputError, require_one_of
 from llmtrace.interventions.effects import Effects
 from llmtrace.interventions.engine.base_run import Runs
 from llmtrace.interventions.engine.changes import Change, EdgeChange, FromOther
@@ -309,8 +309,7 @@ def _require_readers(model: TraceModel, ports: Sequence[Port], convention: str) 
 
 
 def _checked(convention: str, known: Sequence[str], model: TraceModel) -> Architecture:
-    if convention not in known:
-        raise not_one_of("convention", known, convention)
+    require_one_of("convention", known, convention)
     return describe(model)
 
 

@@ -27,7 +27,7 @@ from llmtrace.circuits.discovery.scoring.removed_writes import removed_writes
 from llmtrace.circuits.edge_scores import EdgeScores
 from llmtrace.circuits.graph import Graph
 from llmtrace.circuits.running.background import Ablation, ablation_name
-from llmtrace.errors import InputError, not_one_of
+from llmtrace.errors import InputError, require_one_of
 from llmtrace.interventions import Memory
 from llmtrace.metrics import Metric, MetricLike
 from llmtrace.models import TraceModel
@@ -53,8 +53,7 @@ def eap(
     Raises InputError for a metric whose gradient vanishes at the run (KL to the clean run), for denoising with another
     ablation than resample, and for prompts without the corruption that the ablation reads.
     """
-    if direction not in ("noising", "denoising"):
-        raise not_one_of("direction", ("noising", "denoising"), direction)
+    require_one_of("direction", ("noising", "denoising"), direction)
     if direction == "denoising" and ablation != "resample":
         raise InputError(
             f"Expected ablation='resample' with direction='denoising', which puts clean writes into the corrupted run, "

@@ -25,7 +25,7 @@ from dataclasses import replace
 from llmtrace.circuits.discovery.eap import eap
 from llmtrace.circuits.edge_scores import EdgeScores
 from llmtrace.circuits.graph import Graph
-from llmtrace.errors import not_one_of
+from llmtrace.errors import require_one_of
 from llmtrace.interventions import Mean, Memory
 from llmtrace.interventions.rows import OVER
 from llmtrace.metrics import MetricLike
@@ -47,8 +47,7 @@ def eap_mean(
     Raises InputError for prompts that are each the only one of their group, since each would be its own mean, and for a
     metric whose gradient vanishes at the clean run.
     """
-    if over not in OVER.one_of:
-        raise not_one_of("over", OVER.one_of, over)
+    require_one_of("over", OVER.one_of, over)
     mean = Mean(over, side="clean")  # type: ignore[arg-type]
     scores = eap(model, prompts, metric=metric, graph=graph, ablation=mean, memory=memory)
     return replace(scores, method="eap_mean", options={"seed": prompts.seed, "over": over})

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llmtrace.errors import InputError, did_you_mean
+from llmtrace.errors import InputError, require_one_of
 from llmtrace.interventions.rows import DIRECTION
 from llmtrace.metrics.rows import METRICS
 from llmtrace.nodes import parse_node
@@ -103,10 +103,7 @@ Top = Annotated[
 
 def choice(option: str, value: str, names: tuple[str, ...]) -> Any:
     """`value`, one of `names`. Refused before a model is loaded."""
-    if value not in names:
-        raise InputError(
-            f"Expected {option} to be one of {', '.join(names)}; got {value!r}.{did_you_mean(value, [*names])}"
-        )
+    require_one_of(option, names, value)
     return value
 
 

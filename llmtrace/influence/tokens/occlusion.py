@@ -23,8 +23,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from llmtrace.errors import require_one_of
 from llmtrace.influence.rows import BASELINES
-from llmtrace.influence.tokens.inputs.baseline_inputs import baseline_inputs, require_choice
+from llmtrace.influence.tokens.inputs.baseline_inputs import baseline_inputs
 from llmtrace.influence.tokens.inputs.input_gradients import require_inputs
 from llmtrace.influence.tokens.inputs.metric_readings import Readings
 from llmtrace.influence.tokens.results.token_influence import TokenInfluence
@@ -72,7 +73,7 @@ def occluded(
     model: TraceModel, prompts: PromptSet, readings: Readings, *, ablation: str = "mean", memory: Memory = "auto"
 ) -> Float[Tensor, "reading source"]:
     """The scores of every reading: a pass without token j serves all readings after j."""
-    require_choice("ablation", ablation, (*BASELINES, "attention"))
+    require_one_of("ablation", (*BASELINES, "attention"), ablation)
     if ablation == "attention":
         require_live(model, [site_name("scores", layer) for layer in range(describe(model).n_layers)])
     else:

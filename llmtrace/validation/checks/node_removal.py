@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from llmtrace.errors import require_one_of
 from llmtrace.interventions import ablate
 from llmtrace.interventions.engine.changes import Change
 from llmtrace.interventions.engine.sweep import Sweep
@@ -24,7 +25,7 @@ from llmtrace.models import TraceModel
 from llmtrace.models.memory import Memory
 from llmtrace.nodes import Node
 from llmtrace.prompts import PromptSet
-from llmtrace.validation.checks.removal import Removal, require_ablation, require_two
+from llmtrace.validation.checks.removal import Removal, require_two
 from llmtrace.validation.rows import node_ablations
 
 
@@ -41,7 +42,7 @@ class NodeRemoval(Removal):
         ablation: str = "resample",
         memory: Memory = "auto",
     ) -> None:
-        require_ablation(ablation, node_ablations(), "nodes")
+        require_one_of("ablation of nodes", node_ablations(), ablation)
         self.ablation, self.nodes = ablation, tuple(nodes)
         self.there = torch.ones(len(prompts), len(nodes), dtype=torch.bool)
         require_two(self.there, "heads, MLPs or neurons")

@@ -7,13 +7,12 @@ first k. `token_removal.py` and `node_removal.py` say what "without" means.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from llmtrace.errors import InputError, did_you_mean
+from llmtrace.errors import InputError
 
 
 class Removal(ABC):
@@ -43,14 +42,6 @@ class Removal(ABC):
         alone = torch.eye(self.there.shape[1], dtype=torch.bool)[:, None] & self.there
         clean, *after = self.without(torch.cat([torch.zeros_like(alone[:1]), alone]))
         return (clean - torch.stack(after)).T
-
-
-def require_ablation(ablation: Any, known: tuple[str, ...], what: str) -> None:
-    if ablation not in known:
-        raise InputError(
-            f"Expected ablation= to be one of {', '.join(known)} for {what}, got {ablation!r}."
-            + did_you_mean(str(ablation), list(known))
-        )
 
 
 def require_two(there: Bool[Tensor, "batch unit"], what: str) -> None:

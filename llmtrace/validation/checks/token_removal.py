@@ -21,6 +21,7 @@ from einops import einsum
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from llmtrace.errors import require_one_of
 from llmtrace.influence import occlusion
 from llmtrace.influence.tokens.inputs.baseline_inputs import baseline_inputs
 from llmtrace.metrics import Metric
@@ -30,7 +31,7 @@ from llmtrace.models.memory import Memory, at_once, budget, bytes_per_position, 
 from llmtrace.nodes import Position
 from llmtrace.progress import track
 from llmtrace.prompts import PromptSet, Spans
-from llmtrace.validation.checks.removal import Removal, require_ablation, require_two
+from llmtrace.validation.checks.removal import Removal, require_two
 from llmtrace.validation.rows import EDGES, token_ablations
 
 METHODS = {"attention": "occlusion (attention)", "edge": "knockout of the edges to the target"}
@@ -53,7 +54,7 @@ class TokenRemoval(Removal):
         keep: Sequence[Position] = (),
         memory: Memory = "auto",
     ) -> None:
-        require_ablation(ablation, token_ablations(), "tokens")
+        require_one_of("ablation of tokens", token_ablations(), ablation)
         self.model, self.prompts, self.metric, self.ablation, self.memory = model, prompts, metric, ablation, memory
         if ablation in EDGES:
             require_live(model, [site_name("scores", layer) for layer in range(describe(model).n_layers)])

@@ -329,8 +329,14 @@ def refusals() -> Iterable[tuple[Any, tuple[Any, ...], dict[str, Any], type[Exce
     yield (tokens, (model, p), {"metric": "kl"}, InputError, "the distance kl")
     yield (tokens, (model, same), {"ablation": "resample"}, InputError, "needs corrupted prompts")
     yield (nodes, (model, same), {"ablation": "resample"}, InputError, "needs corrupted prompts")
-    yield (tokens, (model, p), {"ablation": "men"}, InputError, "Expected ablation= to be one of mean, zero")
-    yield (nodes, (model, p), {"ablation": "pad"}, InputError, "zero, mean, resample for nodes")
+    yield (tokens, (model, p), {"ablation": "men"}, InputError, "Expected ablation of tokens to be one of mean, zero")
+    yield (
+        nodes,
+        (model, p),
+        {"ablation": "pad"},
+        InputError,
+        "ablation of nodes to be one of zero, mean, resample, got",
+    )
     yield (nodes, (model, p[:2]), {}, MismatchError, "these 2 prompts, got 5")
     yield ([tokens, nodes], (model, p), {}, InputError, "scores of one kind")
     yield ([], (model, p), {}, InputError, "scores of one kind")

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmtrace.errors import InputError, did_you_mean
+from llmtrace.errors import require_one_of
 from llmtrace.influence.rows import BASELINES
 from llmtrace.models import TraceModel, embedding
 from llmtrace.prompts import PromptSet
@@ -24,17 +24,10 @@ Inputs = Float[Tensor, "batch pos d_model"]
 AT_ONCE = 4096  # tokens of the vocabulary that are embedded together
 
 
-def require_choice(what: str, name: str, names: tuple[str, ...]) -> None:
-    if name not in names:
-        raise InputError(
-            f"Expected {what} to be one of {', '.join(names)}, got {name!r}.{did_you_mean(name, [*names])}"
-        )
-
-
 @torch.no_grad()
 def baseline_inputs(model: TraceModel, prompts: PromptSet, baseline: str) -> Inputs:
     """The inputs of `prompts` with every token taken away. Raises InputError for "resample" without corruption."""
-    require_choice("baseline", baseline, tuple(BASELINES))
+    require_one_of("baseline", BASELINES, baseline)
     absent: Inputs = BASELINES[baseline].function(model, prompts)
     return absent
 

@@ -16,7 +16,7 @@ from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llmtrace.errors import InputError, not_one_of
+from llmtrace.errors import InputError, require_one_of
 from llmtrace.prompts.spans import Spans
 from llmtrace.results import Result
 
@@ -104,5 +104,4 @@ def require_spans(spans: object) -> None:
 
 
 def require_rows(rows: str) -> None:
-    if rows not in ROWS:
-        raise not_one_of("rows", ROWS, rows)
+    require_one_of("rows", ROWS, rows)
