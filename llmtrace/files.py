@@ -28,6 +28,20 @@ READERS = {
     "llmtrace.flow_graph": ("a flow graph", "lt.influence.FlowGraph.load"),
     "llmtrace.definition": ("a known circuit", "lt.circuits.load_definition"),
 }
+FILE_ENDINGS = (
+    ".json",
+    ".jsonl",
+    ".safetensors",
+    ".html",
+    ".csv",
+    ".txt",
+    ".pt",
+    ".pth",
+    ".npz",
+    ".pkl",
+    ".zip",
+    ".png",
+)
 HAS_LOCKS = find_spec("fcntl") is not None  # on Windows folders have none, and what was left stays
 
 
@@ -176,8 +190,8 @@ def what_is_at(path: Path) -> str:
     if kind not in READERS:
         return ""
     what, reader = READERS[kind]
-    shown = path.parent.name if kind == "llmtrace.trace" else f"{path.parent.name}/{path.name}".lstrip("/")
-    return f"{what}; read it with {reader}({shown!r})"
+    shown = path.parent if kind == "llmtrace.trace" else path
+    return f"{what}; read it with {reader}({str(shown)!r})"
 
 
 def instead_of_file(path: Path) -> str:
@@ -204,6 +218,16 @@ def require_suffix(path: str | Path, suffix: str, what: str, table: str = "") ->
         raise InputError(
             f"Expected a name that ends in {suffix!r} ({what} is such a file), got {Path(path).name!r}; "
             f"rename it{table}."
+        )
+
+
+def require_folder(path: str | Path, what: str) -> None:
+    """Refuse the name of a file for what is a folder."""
+    name = Path(path)
+    if name.suffix.lower() in FILE_ENDINGS:
+        raise InputError(
+            f"Expected the name of a folder ({what} is one), got {name.name!r}, which ends as a file; write "
+            f"{str(name.with_suffix(''))!r}."
         )
 
 

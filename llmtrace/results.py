@@ -38,6 +38,13 @@ ELSEWHERE = {
     "plot": "lt.plot(it)", "show": "lt.plot(it)", "figure": "lt.plot(it)", "to_df": ".df()", "to_pandas": ".df()",
     "dataframe": ".df()", "to_csv": ".df().to_csv(path)", "to_json": ".df().to_json(path) or .save(path)",
 }  # fmt: skip
+# The same of one noun: what it has under another name.
+OF_NOUNS = {
+    "PromptSet": {"tokens": ".clean, .corrupted or .texts", "answers": ".correct and .wrong"},
+    "Effects": {"values": ".change or .after", "max": ".top(1)"},
+    "NodeScores": {"change": ".values", "max": ".top(1)"},
+    "Circuit": {"heads": ".nodes", "evaluate": "lt.evaluate(model, prompts, it)"},
+}
 
 
 @check_methods
@@ -60,7 +67,8 @@ class Result:
 
         def __getattr__(self, name: str) -> Any:
             known = [own for own in dir(type(self)) if not own.startswith("_")]
-            close = f" Did you mean {ELSEWHERE[name]}?" if name in ELSEWHERE else did_you_mean(name, known)
+            ours = (ELSEWHERE | OF_NOUNS.get(type(self).__name__, {})).get(name)
+            close = f" Did you mean {ours}?" if ours else did_you_mean(name, known)
             raise AttributeError(f"{type(self).__name__} has no {name!r}.{close}", name=name, obj=self)
 
         def __getitem__(self, key: Any) -> Any:

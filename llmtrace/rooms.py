@@ -60,6 +60,12 @@ ELSEWHERE = {
     "mean_ablation": "lt.ablate",
     "zero_ablation": "lt.ablate",
     "resample_ablation": "lt.ablate",
+    "head_ablation": "lt.ablate",
+    "run_with_hooks": "lt.interventions.edited",
+    "tokenize": "lt.from_texts",
+    "ActivationCache": "lt.capture",
+    "save": "lt.Effects.save",
+    "utils": "lt.models",
 }
 
 

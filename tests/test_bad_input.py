@@ -233,7 +233,7 @@ LOAD = {
     ),
     "unknown dtype": Bad(
         lambda w, p: lt.load("or-gate", dtype="int8"), InputError,
-        "Expected dtype to be one of float64, float32, float16, bfloat16, got int8.",
+        "Expected dtype to be one of float64, float32, float16, bfloat16, got 'int8'; choose one.",
     ),
     "unknown device": Bad(
         lambda w, p: lt.load("or-gate", device="abacus"), InputError,

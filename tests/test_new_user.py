@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import llmtrace as lt
+from llmtrace.cli.app import app
 from llmtrace.errors import LLMTraceError
 
 
@@ -48,7 +50,7 @@ ASKED: dict[str, tuple[Callable[[Hour], Any], str]] = {
     "a result is no trace": (lambda h: lt.load_trace(h.at / "effects.safetensors"), r"lt\.load_result\("),
     "a circuit is no trace": (lambda h: lt.load_trace(h.at / "circuit.json"), r"lt\.Circuit\.load\("),
     "no trace": (lambda h: lt.load_trace(h.at / "nope"), r"folder of a trace at 'nope', found none"),
-    "a trace is no result": (lambda h: lt.load_result(h.at / "trace"), r"lt\.load_trace\('trace'\)"),
+    "a trace is no result": (lambda h: lt.load_result(h.at / "trace"), r"lt\.load_trace\('/.*/trace'\)"),
     "a circuit is no result": (lambda h: lt.load_result(h.at / "circuit.json"), r"lt\.Circuit\.load\("),
     "a result is no circuit": (lambda h: lt.Circuit.load(h.at / "effects.safetensors"), r"lt\.load_result\("),
     "a trace is no circuit": (lambda h: lt.Circuit.load(h.at / "trace"), r"lt\.load_trace\("),
@@ -105,6 +107,15 @@ ASKED: dict[str, tuple[Callable[[Hour], Any], str]] = {
     "a result over another": (
         lambda h: h.effects.save("a.safetensors", overwrite=False), r"save \(path\), got 'overwrite'; leave it out"
     ),
+    "a trace as a file": (lambda h: h.trace.save(h.at / "t.safetensors"), r"name of a folder .*; write '/.*/t'\."),
+    "a trace as JSON": (lambda h: h.trace.save("a.json"), r"got 'a\.json', which ends as a file; write 'a'\."),
+    "a trace as a model": (lambda h: lt.load(h.at / "trace"), r"is a trace; read it with lt\.load_trace\('/.*/trace'"),
+    "a circuit as a model": (lambda h: lt.load(str(h.at / "circuit.json")), r"read it with lt\.Circuit\.load\("),
+    "a result as a model": (lambda h: lt.load(h.at / "effects.safetensors"), r"read it with lt\.load_result\("),
+    "prompts of a folder": (lambda h: lt.from_jsonl(h.model, h.at), r"which is a folder; name a file in it"),
+    "what makes a metric": (
+        lambda h: lt.path_patch(h.model, h.prompts, metric=lt.metrics.logit_diff), r"makes one; write 'logit_diff'"
+    ),
     "an option that a method has not": (lambda h: h.effects.top(n=3), r"Effects\.top \(k\), got 'n'"),
 }  # fmt: skip
 
@@ -122,6 +133,9 @@ def test_the_sentence_says_what_was_meant(hour: Hour, call: Callable[[Hour], Any
     [
         (lt, "load_circuit", "lt.Circuit.load"), (lt.circuits, "load_circuit", "lt.Circuit.load"),
         (lt, "load_model", "lt.load"), (lt.interventions, "mean_ablation", "lt.ablate"),
+        (lt, "run_with_hooks", "lt.interventions.edited"), (lt, "head_ablation", "lt.ablate"),
+        (lt, "tokenize", "lt.from_texts"), (lt, "ActivationCache", "lt.capture"), (lt, "save", "lt.Effects.save"),
+        (lt, "utils", "lt.models"),
     ],
 )  # fmt: skip
 def test_names_of_others_lead_to_ours(where: Any, name: str, ours: str) -> None:
@@ -134,6 +148,35 @@ def test_a_result_says_what_it_has(hour: Hour, name: str, ours: str) -> None:
     with pytest.raises(AttributeError, match=f"Effects has no '{name}'. Did you mean {ours}"):
         getattr(hour.effects, name)
     assert not hasattr(hour.effects, "__array__")  # what asks goes on as it did
+
+
+@pytest.mark.parametrize(
+    ("noun", "name", "ours"),
+    [
+        ("prompts", "tokens", r"\.clean"), ("prompts", "answers", r"\.correct and \.wrong"),
+        ("effects", "values", r"\.change"), ("effects", "max", r"\.top\(1\)"), ("scores", "change", r"\.values"),
+        ("circuit", "heads", r"\.nodes"), ("circuit", "evaluate", r"lt\.evaluate\(model, prompts, it\)"),
+    ],
+)  # fmt: skip
+def test_a_noun_says_how_it_calls_that(hour: Hour, noun: str, name: str, ours: str) -> None:
+    with pytest.raises(AttributeError, match=f"has no '{name}'. Did you mean {ours}"):
+        getattr(getattr(hour, noun), name)
+
+
+def test_the_command_line_makes_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = CliRunner().invoke(app, ["paths", "tiny-english", "--out", "x.json"])
+    assert said.exit_code == 2 and not [*tmp_path.iterdir()]
+    assert "Expected the name of a folder (what --out makes is one), got 'x.json'" in " ".join(said.stderr.split())
+
+
+def test_what_lies_there_is_read_as_it_says(hour: Hour) -> None:
+    """The advice works from any folder."""
+    for name in ("trace", "circuit.json", "effects.safetensors"):
+        with pytest.raises(LLMTraceError) as error:
+            lt.load(hour.at / name)
+        reader = str(error.value).partition("read it with ")[2].rstrip(".")
+        assert type(eval(reader, {"lt": lt})) in (lt.Trace, lt.Circuit, lt.Effects)
 
 
 def test_text_names_a_place_in_every_result(hour: Hour) -> None:

@@ -193,4 +193,4 @@ def test_what_others_call_it_leads_to_what_is_there() -> None:
         found: Any = llmtrace
         for part in path.split(".")[1:]:
             found = getattr(found, part)
-        assert callable(found)
+        assert callable(found) or isinstance(found, ModuleType)

@@ -53,7 +53,8 @@ def from_jsonl(model: ModelOrTokenizer, path: str | Path, *, prepend_bos: bool |
     """
     path = Path(path)
     if not path.is_file():
-        raise NotFoundError(f"Expected a file of prompts, got {str(path)!r}, which does not exist; check the path.")
+        why = "is a folder; name a file in it" if path.is_dir() else "does not exist; check the path"
+        raise NotFoundError(f"Expected a file of prompts, got {str(path)!r}, which {why}.")
 
     def rows() -> Iterable[tuple[str, Row]]:
         for number, line in enumerate(path.read_bytes().splitlines(), start=1):

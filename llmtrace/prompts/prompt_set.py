@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass, field, replace
@@ -209,6 +210,12 @@ class PromptSet(Result):
     def _bound(self, metric: str | Callable[..., Any] | None, reference: Any) -> Metric:
         end = self.positions["END"]
         if callable(metric):
+            for row in METRICS.values():
+                if inspect.unwrap(metric) is inspect.unwrap(row.function):
+                    raise InputError(
+                        f"Expected a metric as a name, a function of logits or a Metric, got the function {row.name}, "
+                        f"which makes one; write {row.name!r}."
+                    )
             return custom(getattr(metric, "__name__", "custom"), metric, end)
         if metric is not None and not isinstance(metric, str):
             raise InputError(

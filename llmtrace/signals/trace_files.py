@@ -18,7 +18,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from llmtrace.errors import FileFormatError, NotFoundError
-from llmtrace.files import atomic_folder, first_problem, instead_of_file, read_json, require_schema, write_json
+from llmtrace.files import (
+    atomic_folder,
+    first_problem,
+    instead_of_file,
+    read_json,
+    require_folder,
+    require_schema,
+    write_json,
+)
 
 SCHEMA_VERSION = 1
 KIND = "llmtrace.trace"
@@ -57,6 +65,7 @@ def write_trace(
     overwrite: bool,
 ) -> Path:
     """Write a trace into the new folder `path`. Raises InputError when it exists and overwrite is not set."""
+    require_folder(path, "a trace")
     tensors = {_key(name): value for name, value in activations.items()} | dict(others)
     with atomic_folder(path, overwrite=overwrite) as draft:
         # safetensors refuses tensors that share memory, and a captured resid_post is the next resid_pre

@@ -13,7 +13,7 @@ from llmtrace.cli.options.prompts import Asked, described
 from llmtrace.cli.options.shared import unit_of
 from llmtrace.cli.output.screen import Next, Screen, working
 from llmtrace.errors import InputError
-from llmtrace.files import atomic_folder, read_json, write_text
+from llmtrace.files import atomic_folder, read_json, require_folder, write_text
 
 if TYPE_CHECKING:
     from llmtrace.models import TraceModel
@@ -127,7 +127,8 @@ class Run:
 
 
 def require_free(out: Path, *, overwrite: bool) -> None:
-    """`out` is new, or (with --overwrite) a folder whose result.json says that llmtrace wrote it."""
+    """`out`, named as a folder, is new, or (with --overwrite) its result.json says that llmtrace wrote it."""
+    require_folder(out, "what --out makes")
     if not out.exists():
         return
     if not overwrite:

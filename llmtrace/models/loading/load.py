@@ -24,8 +24,9 @@ from llmtrace.errors import (
     LLMTraceError,
     NotFoundError,
     UnsupportedError,
-    not_one_of,
+    require_one_of,
 )
+from llmtrace.files import what_is_at
 from llmtrace.models.loading import model_names
 from llmtrace.models.protocol import TraceModel
 from llmtrace.models.provenance import FLAGS, Origin, record_origin
@@ -72,8 +73,7 @@ def load(
     Raises:
         NotFoundError, NoWeightsError, FileFormatError, UnsupportedError, CheckError, InputError
     """
-    if backend not in BACKENDS:
-        raise not_one_of("backend", BACKENDS, backend)
+    require_one_of("backend", BACKENDS, backend)
     if n_ctx is not None and (not isinstance(n_ctx, int) or n_ctx < 1):
         raise InputError(
             f"Expected n_ctx to be a whole number of at least 1, got {n_ctx!r}; leave it out for all of it."
@@ -159,6 +159,8 @@ def _open(source: Any, dtype: torch.dtype, *, trust_remote_code: bool) -> Any:
     if not str(source).strip():
         raise InputError("Expected a model name or a path, got an empty one; `llmtrace models` lists the names.")
     path = Path(source).expanduser()
+    if path.suffix != ".gguf" and not (path / "config.json").is_file() and (what := what_is_at(path)):
+        raise InputError(f"Expected a model, but {path.name!r} is {what}.")
     if path.is_dir():
         return open_folder(path, dtype, trust_remote_code=trust_remote_code)
     if path.is_file():
@@ -269,10 +271,9 @@ def _device(device: str | torch.device) -> torch.device:
 def _dtype(dtype: torch.dtype | str | None) -> torch.dtype:
     if dtype is None:
         return torch.float32
-    found = DTYPES.get(str(dtype).removeprefix("torch."))
-    if found is None:
-        raise InputError(f"Expected dtype to be one of {', '.join(DTYPES)}, got {dtype}.")
-    return found
+    name = str(dtype).removeprefix("torch.")
+    require_one_of("dtype", DTYPES, name)
+    return DTYPES[name]
 
 
 def _looks_like_a_path(source: Any) -> bool:
