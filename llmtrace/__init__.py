@@ -21,6 +21,7 @@ from llmtrace.rooms import open_room
 
 if TYPE_CHECKING:
     from llmtrace import (
+        audit as audit,
         circuits as circuits,
         console as console,
         errors as errors,

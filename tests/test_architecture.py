@@ -21,14 +21,14 @@ FLOORS: tuple[set[str], ...] = (
     {"prompts"},
     {"signals"},
     {"influence", "interventions"},
-    {"circuits", "validation"},
+    {"circuits", "validation", "audit"},
     {"plots"},
     {"tables", "console"},
     {"cli"},
     {"", "__main__"},  # the package's own __init__ and `python -m llmtrace` stand above everything
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-ONLY_IN = {"transformer_lens": "models", "plotly": "plots", "fastapi": "console"}
+ONLY_IN = {"transformer_lens": "models", "plotly": "plots", "fastapi": "console", "sklearn": "audit"}
 HOOK_NAMES = "models/hook_names.py"  # alone in writing TransformerLens' names: blocks.0.attn.hook_z
 JUNK_DRAWERS = {"utils", "util", "helpers", "common", "misc", "types", "core"}
 

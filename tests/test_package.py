@@ -23,7 +23,9 @@ ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "transformer_lens", "transformers", "plotly", "pandas", "scipy")
 
 
-PACKAGES = tuple("circuits console influence interventions metrics models plots prompts signals validation".split())
+PACKAGES = tuple(
+    "audit circuits console influence interventions metrics models plots prompts signals validation".split()
+)
 LIGHT = "from llmtrace import " + ", ".join(PACKAGES)
 
 

@@ -1,0 +1,1 @@
+"""What is known about a monitor: how well it tells classes apart, and whether what it watches does anything."""

@@ -1,0 +1,1 @@
+"""What can be watched: a file and a row of `MONITORS` each."""
