@@ -297,7 +297,11 @@ def _misfit(name: str, signature: inspect.Signature, args: Collection[Any], opti
             likely = did_you_mean(option, known)
             return f"Expected arguments of {name} ({', '.join(known)}), got {option!r}; leave it out.{likely}"
     if count > len(places):
-        by_name = [name for name in known if name not in places]
+        by_name, extra = [name for name in known if name not in places], list(args)[len(places) - count :][0]
+        if str(signature.return_annotation).endswith("Figure") and isinstance(extra, str | PathLike):
+            return (
+                f"Expected no file in {name}, which gives a figure, got {str(extra)!r}; write {call}.write_html(path)."
+            )
         rest = f"; give {', '.join(by_name)} by name" if by_name else "; leave the others out"
         return f"Expected at most {len(places)} arguments of {name} without their names, got {count}{rest}."
     given = {*places[:count], *options}

@@ -51,10 +51,10 @@ OF_NOUNS = {
 class Result:
     """A dataclass that was measured, or that is measured on. Its methods read their arguments, as functions do.
 
-    together   what to do instead of adding two of them
+    _together   what to do instead of adding two of them, or taking one from another
     """
 
-    together: ClassVar[str] = "add numbers instead, such as columns of .df()"
+    _together: ClassVar[str] = "reckon with numbers instead, such as columns of .df()"
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -82,9 +82,10 @@ class Result:
             raise InputError(f"Expected no [...] behind {noun.__name__}, got [{shown(key)}]; {advice}.")
 
         def __add__(self, other: Any) -> Any:
-            raise InputError(f"Expected one {type(self).__name__}, got it and {shown(other)} to add; {self.together}.")
+            name = type(self).__name__
+            raise InputError(f"Expected one {name}, got it and {shown(other)} to add or subtract; {self._together}.")
 
-        __radd__ = __add__
+        __radd__ = __sub__ = __rsub__ = __add__
 
     def _repr_html_(self) -> str:
         return str(self.df().to_html(max_rows=ROWS))

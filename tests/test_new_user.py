@@ -94,6 +94,10 @@ ASKED: dict[str, tuple[Callable[[Hour], Any], str]] = {
     "prompts and prompts": (lambda h: h.prompts + h.prompts, r"Expected one PromptSet, .*; make them together"),
     "a sum of prompts": (lambda h: sum([h.prompts, h.prompts]), r"Expected one PromptSet, got it and 0 to add"),
     "circuits added": (lambda h: h.circuit + h.circuit, r"write a \| b"),
+    "effects less effects": (lambda h: h.effects - h.effects, r"Expected one Effects, .* or subtract; reckon"),
+    "a figure's file": (
+        lambda h: lt.plot(h.effects, "x.html"), r"got 'x\.html'; write plot\(noun, \.\.\.\)\.write_html\(path\)"
+    ),
     "a score by name": (lambda h: h.scores["3.2"], r"behind NodeScores, got \['3\.2'\]; write \.of\('3\.2'\)"),
     "scores by a field": (lambda h: h.scores["values"], r"write \.values"),
     "scores by number": (lambda h: h.scores[0], r"one is \.of\(name\), all are \.df\(\)"),

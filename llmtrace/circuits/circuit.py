@@ -30,7 +30,7 @@ DEFAULT_SIZE = "default_size"  # the option of a circuit whose size nobody asked
 class Circuit(Result):
     """`mask` is True where an edge is in the circuit; `scores` are those that chose it, where there are any."""
 
-    together = "write a | b for the edges of either, a & b for those of both"
+    _together = "write a | b for the edges of either, a & b for those of both"
 
     graph: Graph
     mask: Bool[Tensor, "node port"]

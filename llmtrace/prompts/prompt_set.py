@@ -38,7 +38,7 @@ class PromptSet(Result):
     default_metric     what `.metric()` gives
     """
 
-    together = "make them together: from_pairs(model, [*pairs, *others])"
+    _together = "make them together: from_pairs(model, [*pairs, *others])"
 
     name: str
     clean: Tokens
