@@ -706,7 +706,7 @@ ERRORS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "head that is not there": (("paths", TINY, "--senders", "9.9"), 2, "layers 0-3"),
     "ablation of nodes": (("ablate", TINY, "--ablation", "half"), 2, "zero, mean, resample"),
     "convention": (("paths", TINY, "--convention", "gone"), 2, "heads_frozen, all_frozen, edges"),
-    "convention of a path": (("paths", TINY, "--path", "2.2->logits", "--convention", "edges"), 2, "all_frozen; got"),
+    "convention of a path": (("paths", TINY, "--path", "2.2->logits", "--convention", "edges"), 2, "all_frozen, got"),
     "two kinds of paths": (("paths", TINY, "--path", "2.2->logits", "--senders", "2.2"), 2, "a path names its own"),
     "a path backwards": (("paths", TINY, "--path", "a2.h2 -> a1.h1<q>"), 2, "leads forwards"),
     "port": (("paths", TINY, "--receivers", "a9.h9<q>"), 2, "layers 0-3"),
@@ -750,7 +750,7 @@ ERRORS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "check of nothing": (("influence", TINY, "--validate-k", "2"), 2, "add --validate or leave it out."),
     "check of no generation": (("generation", TINY, "--prompt", "Sam", "--validate-keep", "0"), 2, "add --validate"),
     "check by halves": (
-        ("influence", TINY, "--validate", "--validate-ablation", "edge"), 2, "zero, mean, resample; got",
+        ("influence", TINY, "--validate", "--validate-ablation", "edge"), 2, "zero, mean, resample, got",
     ),
     "check without a token": (("influence", TINY, "--validate", "--validate-keep", "0"), 2, "scores tokens"),
     "check of a sample": (("influence", TINY, "--method", "alti", "--validate", "--validate-sample", "9"), 2, "nodes"),
