@@ -7,8 +7,8 @@ Cost: 1 F for all monitors of cached activations, each other monitor's own passe
 same once for each of its spans. Sign: larger = likelier that the model does what is watched for.
 Known failure: an alarm is as good as the study behind it, and holds for prompts like those of its calibration.
 
-    >>> policy = lt.audit.Policy.of(found, ["span_attention"], severity="high")
-    >>> lt.audit(model, prompts, policy)
+    policy = lt.audit.Policy.of(lt.audit.study(model, labelled), ["span_attention"], severity="high")
+    lt.audit(model, prompts, policy)
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ passes, and 20 F over the True prompts of the last set for each monitor with som
 Sign: larger = likelier that the model did what is watched for.
 Known failure: what holds on these kinds of prompts need not hold on others; four sets of a few kinds each are few.
 
-    >>> found = lt.audit.study(model, lt.audit.distraction(model))
+    lt.audit.study(model, lt.audit.embedded_instruction(model)).df()
 """
 
 from __future__ import annotations
