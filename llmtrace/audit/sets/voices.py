@@ -20,6 +20,7 @@ Voice = Literal["plain", "chat"]
 Part = tuple[str, str]  # span ("" for nobody's), words
 Message = tuple[str, Sequence[Part]]  # role, parts
 MARKER = "<|im_start|>"
+UNDERSTOOD: dict[Voice, str] = {"plain": "tiny-english", "chat": "a chat model such as SmolLM2-Instruct"}
 
 
 def voice_of(model: TraceModel, name: str, known: Sequence[Voice], words: Sequence[str]) -> Voice:
@@ -34,8 +35,8 @@ def voice_of(model: TraceModel, name: str, known: Sequence[Voice], words: Sequen
     if not is_chat and "plain" in known and all(TokenReader.of(model).word(word) is not None for word in words):
         return "plain"
     raise UnsupportedError(
-        f"Expected a model that the set {name} can speak to ({' or '.join(known)}: tiny-english, SmolLM2-Instruct), "
-        "got one whose tokenizer has neither a chat template nor its words; write your own: lt.audit.labelled_jsonl."
+        f"Expected {' or '.join(UNDERSTOOD[one] for one in known)}, which the set {name} can speak to, got another model; "
+        "write prompts of your own: lt.audit.labelled_jsonl."
     )
 
 
