@@ -98,7 +98,7 @@ def test_a_set_has_both_classes_and_kinds_and_is_labelled_by_what_the_model_says
 
 
 def test_a_set_for_chats_is_refused_by_a_model_without_them(model):
-    with pytest.raises(UnsupportedError, match=r"a chat model such as .* which the set system_against_user can speak to"):
+    with pytest.raises(UnsupportedError, match=r"a chat model such as .* which the set system_against_user"):
         SETS["system_against_user"](model)
 
 

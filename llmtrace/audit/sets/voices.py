@@ -35,8 +35,8 @@ def voice_of(model: TraceModel, name: str, known: Sequence[Voice], words: Sequen
     if not is_chat and "plain" in known and all(TokenReader.of(model).word(word) is not None for word in words):
         return "plain"
     raise UnsupportedError(
-        f"Expected {' or '.join(UNDERSTOOD[one] for one in known)}, which the set {name} can speak to, got another model; "
-        "write prompts of your own: lt.audit.labelled_jsonl."
+        f"Expected {' or '.join(UNDERSTOOD[one] for one in known)}, which the set {name} can speak to, got another "
+        "model; write prompts of your own: lt.audit.labelled_jsonl."
     )
 
 
