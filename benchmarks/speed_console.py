@@ -12,12 +12,12 @@ Chromium is the one on the path, or that of CHROMIUM. Every view has a fresh bro
     memory        private memory of the renderer process then, after a garbage collection; JS heap beside it
     switch        from the key press (the browser's own time of it) until two frames after another head is drawn
 
-A peer that fails on all heads is asked for one layer, then for one head: its numbers are then lower bounds, and what
-failed is printed. Where it failed on fewer numbers, it is not asked for more. Peers load scripts from CDNs, which a
-machine without a network cannot: these requests get the same packages from npm (jQuery 2.1.0 for 2.0.0, which npm does
-not have; require.js as it is there, not made small). CircuitsVis has its scripts in the page, as it does when it is
-offline. plotly is compared for switching heads: a heatmap of which `z` is replaced by `restyle` and by `react`, the
-faster of the two, from rows that are typed arrays in the page already.
+A peer that fails on all heads is asked for one layer, then for one head: its numbers are then lower bounds, as is the
+time that was up without anything shown, and what failed is printed. Where it failed on fewer numbers, it is not asked
+for more. Peers load scripts from CDNs, which a machine without a network cannot: these requests get the same packages
+from npm (jQuery 2.1.0 for 2.0.0, which npm does not have; require.js as it is there, not made small). CircuitsVis has
+its scripts in the page, as it does when it is offline. plotly is compared for switching heads: a heatmap of which `z`
+is replaced by `restyle` and by `react`, the faster of the two, from rows that are typed arrays in the page already.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ ASKED_AT = 1024  # tokens
 ASKED_OF = {"bytes": BOTH, "shown": BOTH, "switch": ("plotly",), "memory": BOTH}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
          "--disable-sync", "--no-first-run"]  # fmt: skip
-SWITCHES = 9
+SWITCHES = 8
 
 # what says that all heads are in the page; it looks before every frame
 OURS = (
@@ -195,6 +196,7 @@ class View:
     """One page, seen once. Seconds, bytes."""
 
     failed: str = ""
+    spent: float = 0.0  # until it failed
     first_paint: float = float("nan")  # of anything
     shown: float = float("nan")
     size: float = float("nan")
@@ -203,7 +205,9 @@ class View:
     memory: float = float("nan")
     heap: float = float("nan")
     most: float = 0.0  # resident memory of the renderer, the most that was seen
-    switches: dict[str, list[float]] = field(default_factory=dict)
+    switches: dict[str, list[float]] = field(default_factory=dict)  # milliseconds
+    flying: set[str] = field(default_factory=set)  # requests that are not answered yet
+    busy: dict[str, float] = field(default_factory=dict)  # of the main thread, per switch
 
 
 @contextmanager
@@ -277,6 +281,9 @@ class Browser:
         page.on("pageerror", lambda problem: said.setdefault(f"error: {str(problem)[:100]}", 1))
         page.expose_binding("__say", lambda _, what, when: said.setdefault(what, when / 1000))
         page.add_init_script(LOOK.replace("SHOWS", shows))
+        page.on("request", lambda request: view.flying.add(request.url))
+        page.on("requestfinished", lambda request: view.flying.discard(request.url))
+        page.on("requestfailed", lambda request: view.flying.discard(request.url))
         page.route(re.compile(r"^https://"), self._from_npm)
         began = time.perf_counter()
         with suppress(Exception):
@@ -284,7 +291,7 @@ class Browser:
         while "shown" not in said:
             view.most = max([view.most, *(resident(pid) for pid in renderers(system))])
             if why := self._why_not(said, time.perf_counter() - began, view):
-                view.failed = why
+                view.failed, view.spent = why, time.perf_counter() - began
                 for pid in renderers(system):
                     os.kill(pid, 9)
                 return
@@ -352,25 +359,41 @@ def private(pid: int) -> float:
     return 1024.0 * sum(int(kb) for kb in re.findall(r"^Private_(?:Clean|Dirty):\s+(\d+)", text, re.MULTILINE))
 
 
-def press(page: Any, key: str, drawn: str) -> float:
-    """Milliseconds of one press."""
+def press(page: Any, view: View, key: str, drawn: str) -> float:
+    """Milliseconds of one press; what it asked of the service has come before the next."""
     page.evaluate(ARM.replace("DRAWN", drawn))
     page.keyboard.press(key)
     took = float(page.evaluate("window.__took"))
-    page.wait_for_load_state("networkidle")
     page.wait_for_timeout(100)
+    while view.flying:
+        page.wait_for_timeout(20)
     return took
+
+
+def presses(page: Any, view: View, key: str, drawn: str, times: int) -> tuple[list[float], float]:
+    """Milliseconds of each press, and of the main thread's work per press."""
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+
+    def busy() -> float:
+        found = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
+        return float(1000 * found["TaskDuration"])
+
+    before = busy()
+    took = [press(page, view, key, drawn) for _ in range(times)]
+    return took, (busy() - before) / times
 
 
 def switch_ours(page: Any, view: View) -> None:
     """Within a layer, which is there; then to layers that are not."""
-    view.switches["cached"] = [press(page, ".", OUR_TITLE) for _ in range(SWITCHES - 1)]
-    view.switches["cold"] = [press(page, "]", OUR_TITLE) for _ in range(5)]
+    view.switches["cached"], view.busy["cached"] = presses(page, view, ".", OUR_TITLE, SWITCHES)
+    view.switches["cold"], view.busy["cold"] = presses(page, view, "]", OUR_TITLE, 5)
 
 
 def switch_plotly(how: str, n: int, page: Any, view: View) -> None:
     page.evaluate(PLOTLY_HEADS, [n, how])
-    view.switches[how] = [press(page, ".", "window.__switched") for _ in range(SWITCHES)][1:]
+    press(page, view, ".", "window.__switched")
+    view.switches[how], view.busy[how] = presses(page, view, ".", "window.__switched", SWITCHES)
 
 
 # --- side by side ------------------------------------------------------------------------------------------------
@@ -397,6 +420,9 @@ class Row:
 
     def switch(self, how: str) -> float:
         return statistics.median([took for view in self.views for took in view.switches.get(how, [])] or [float("nan")])
+
+    def busy(self, how: str) -> float:
+        return statistics.median([view.busy[how] for view in self.views if how in view.busy] or [float("nan")])
 
     def line(self) -> str:
         making = "" if isinstance(self.making, str) else f"{self.making:.1f} s"
@@ -475,12 +501,26 @@ def told(row: Row) -> Row:
     return row
 
 
+def whole_size(peer: str, row: Row, times: int) -> float:
+    """Bytes of a page with all heads, by one that holds one of `times` equal parts of them."""
+    scripts = {
+        "circuitsvis": files("circuitsvis") / "dist/cdn/iife.js",
+        "plotly": files("plotly") / "package_data/plotly.min.js",
+    }
+    shared = len(scripts[peer].read_bytes()) if peer in scripts else 0
+    return times * (row.median("size") - shared) + shared
+
+
 def against(peer: str, live: Row, case: tuple[Path, int, int, int], given: Any, browser: Browser,
             failing: dict[str, int]) -> list[str]:  # fmt: skip
-    """A peer's rows, and its ratios to ours; `failing`: how many numbers a peer has failed at."""
+    """A peer's rows, and its ratios to ours; `failing`: how many numbers a peer has failed at.
+
+    What shows less than all heads, or nothing until its time is spent, gives a lower bound; the best one is told.
+    """
     trace, layers, heads, tokens = case
     share = dict(zip(PARTS, (1, layers, layers * heads), strict=True))
     lines: list[str] = []
+    bounds: dict[str, list[tuple[float, str]]] = {"shown": [], "memory": []}
     for part in PARTS:
         cells = layers * heads * tokens**2 // share[part]
         if cells >= failing.get(peer, sys.maxsize):
@@ -488,15 +528,22 @@ def against(peer: str, live: Row, case: tuple[Path, int, int, int], given: Any, 
             continue
         row = told(peer_row(browser, peer, trace, part, given, trace.parent))
         if not lines and row.size is not None:
-            whose = peer if part == "all heads" else f"{peer}, {share[part]} x {part}"
-            lines.append(ratio("bytes", peer, whose, row.size * share[part] / live.median("size"), tokens))
+            whose = peer if part == PARTS[0] else f"{peer}, {share[part]} x {part}"
+            size = whole_size(peer, row, share[part]) / live.median("size")
+            lines.append(ratio("bytes", peer, whose, size, tokens))
         if row.failed:
             failing[peer] = cells
+            if row.views:
+                bounds["shown"].append((row.views[-1].spent / live.median("shown"), f"{part}, until it failed"))
+                bounds["memory"].append((row.views[-1].most / live.median("most"), f"{part}, most resident"))
             continue
-        whose, bound = f"{peer}, {part}", part != "all heads"
-        for what in ("shown", "memory"):
-            lines.append(ratio(what, peer, whose, row.median(what) / live.median(what), tokens, bound=bound))
+        for what, found in bounds.items():
+            found.append((row.median(what) / live.median(what), part))
         break
+    for what, found in bounds.items():
+        if found:
+            value, whose = max(found)
+            lines.append(ratio(what, peer, f"{peer}, {whose}", value, tokens, bound=whose != PARTS[0]))
     return lines
 
 
@@ -516,13 +563,15 @@ def measure(case: str, given: Any, browser: Browser, folder: Path, failing: dict
     for peer in PEERS:
         lines += against(peer, live, (trace, layers, heads, tokens), given, browser, failing)
     switched = told(plotly_switch(browser, trace, given, folder))
-    restyle, react = switched.switch("restyle"), switched.switch("react")
     cached, cold = live.switch("cached"), live.switch("cold")
-    lines.append(ratio("switch", "plotly", "plotly, z replaced", min(restyle, react) / cached, tokens))
+    best = min(("restyle", "react"), key=switched.switch)
+    lines.append(ratio("switch", "plotly", f"plotly, {best}", switched.switch(best) / cached, tokens))
     print(f"\nService: {live.median('at_first_paint') / 1e6:,.2f} MB before anything is painted, "
           f"{live.median('settled') / 1e6:,.2f} MB once nothing more comes.")  # fmt: skip
-    print(f"Switching heads: ours {cached:.0f} ms, to a layer that is not there yet {cold:.0f} ms; plotly "
-          f"{restyle:.0f} ms by restyle, {react:.0f} ms by react.\n")  # fmt: skip
+    print(f"Switching heads: ours {cached:.0f} ms ({live.busy('cached'):.0f} ms of the main thread's work), to a layer "
+          f"that is not there yet {cold:.0f} ms ({live.busy('cold'):.0f}); plotly "
+          + " and ".join(f"{switched.switch(how):.0f} ms ({switched.busy(how):.0f}) by {how}" for how in
+                         ("restyle", "react")) + ". Two frames alone are 33 ms.\n")  # fmt: skip
     print("| asked | against | ratio | at least | verdict |\n|---|---|---|---|---|", *lines, sep="\n", flush=True)
 
 
