@@ -23,7 +23,7 @@ from llmtrace.files import what_is_at
 
 FILES = 64  # looked at
 ROWS, LAYERS = 2048, 2**25  # exact rows, and bytes of layers, that a page is given beforehand
-NO_MODEL = "A folder is read only and holds no model; start llmtrace console MODEL."
+NO_MODEL = "What was saved is read only and has no model; start llmtrace console MODEL."
 
 
 def holds(path: Path) -> bool:
@@ -92,7 +92,7 @@ class Folder:
         held = {view for run in runs for view, _ in run.answers}
         if any(run.patterns for run in runs):
             held |= {"attention", "attention/layer", "attention/row", "head"}
-        why = self._why.get("") or "The folder does not hold it; start llmtrace console MODEL, which computes it."
+        why = self._why.get("") or "It was not saved; start llmtrace console MODEL, which computes it."
 
         def named(view: str, parameter: str) -> dict[str, str]:
             said = [dict(query) for run in runs for name, query in run.answers if name == view]
@@ -146,7 +146,7 @@ class Folder:
         held = run.of(view)
         found = held.get(tuple(sorted(full.items()))) or (next(iter(held.values())) if len(held) == 1 else None)
         if found is None:
-            raise NotFoundError(self.meta().missing.get(view, "This run of the folder does not hold it."))
+            raise NotFoundError(self.meta().missing.get(view, "It was not saved with this run."))
         return found
 
     def answers(self) -> dict[str, Schema | bytes]:

@@ -302,6 +302,7 @@ def test_a_noun_is_written_as_a_page(name: str, prompts: Any, tmp_path: Path, sm
     noun = lt.capture(model(), prompts) if name == "trace" else nouns(prompts)[name][0]
     tape = tape_in(pages.save_html(noun, tmp_path / "page.html").read_text(encoding="utf-8"))
     assert len(tape.answers["runs"]) == 1 and len(tape.answers) + len(tape.bytes) > 2
+    assert "older" not in str(tape.answers["meta"]["missing"])  # there is no folder where the page is read
 
 
 def test_what_is_no_noun_is_a_sentence(tmp_path: Path, prompts: Any, small_page: None) -> None:

@@ -84,9 +84,15 @@ function Ranked({ map, other }: { map: HeadMap; other: HeadMap | null }) {
   );
 }
 
-function MapFrame({ id, map, other, shown, explained }: { id: string; map: HeadMap; other: HeadMap | null; shown: string; explained?: number | null }) {
+/** What all direct contributions add up to: of the run that is shown, or of both where their difference is. */
+function Sum({ of: [one, two], unit }: { of: [number | null, number | null]; unit: string }) {
+  if (one === null) return null;
+  return <> All direct contributions add up to <Num value={one} /> {unit}{two !== null && <> in run A, <Num value={two} /> in run B</>}.</>;
+}
+
+function MapFrame({ id, map, other, shown, explained }: { id: string; map: HeadMap; other: HeadMap | null; shown: string; explained?: [number | null, number | null] }) {
   return (
-    <Frame id={id} title={`${map.title}, ${shown}`} what={<>{map.what}{explained !== undefined && explained !== null && <> All direct contributions add up to <Num value={explained} /> {map.unit}.</>}</>} tools={<Sides />} data={other ? { a: map, b: other } : map} python={map.python} table={map.heads || map.mlps ? mapTable(map, other) : null}>
+    <Frame id={id} title={`${map.title}, ${shown}`} what={<>{map.what}{explained && <Sum of={explained} unit={map.unit} />}</>} tools={<Sides />} data={other ? { a: map, b: other } : map} python={map.python} table={map.heads || map.mlps ? mapTable(map, other) : null}>
       {map.refused && <p className="note" role="note"><b>Refused:</b> <Words text={map.refused} /></p>}
       {(map.heads || map.mlps) && (
         <>
@@ -130,7 +136,7 @@ export function Overview() {
       )}
       {!lacks && both.one.state === "ready" &&
         both.one.value.maps.map((map, i) => (
-          <MapFrame key={map.title} id={i ? `map-${i}` : "dla"} map={map} other={other?.maps[i] ?? null} shown={sideName(both.shown)} explained={i === 0 && both.one.state === "ready" ? both.one.value.explained : undefined} />
+          <MapFrame key={map.title} id={i ? `map-${i}` : "dla"} map={map} other={other?.maps[i] ?? null} shown={sideName(both.shown)} explained={i === 0 && both.one.state === "ready" ? [both.one.value.explained, other?.explained ?? null] : undefined} />
         ))}
       {!(both.one.state === "ready" && both.one.value.maps.length > 1) && !("paths" in missing && "overview" in missing) && <PathsFrame />}
       {a.clean.top.length > 0 && <Predictions a={a} b={b} />}

@@ -59,7 +59,7 @@ function Difference({ run }: { run: Run }) {
             was <Num value={run.before} id="before" />, change <Num value={less(run.value, run.before)} sign id="change" />
           </>
         ) : (
-          run.value === null ? "not kept in this folder" : "no edits; in logits"
+          run.value === null ? "not saved" : "no edits; in logits"
         )}
       </span>
     </div>
