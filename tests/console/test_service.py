@@ -189,6 +189,34 @@ def test_a_job_is_stopped_by_its_address(asked: Any, run: str) -> None:
     refused(asked.get(f"{API}/jobs/none/events"), 404)
 
 
+def test_a_job_is_stopped_in_its_middle_over_http_and_can_be_had_again() -> None:
+    """The worker is held after the first row, until the service has said that it stops."""
+    clean, source, first, gate = logits(), live(), threading.Event(), threading.Event()
+    run, view = source.add(NewRun(**PROMPTS)).id, source.view
+
+    def held(name: str, query: Any, emit: Any = None) -> Any:
+        def emitted(index: int, values: list[float]) -> None:
+            emit(index, values)
+            first.set()
+            gate.wait(20)
+
+        return view(name, query, emitted if name == "patch" else emit)
+
+    source.view = held
+    asked, body = client(source), {"view": "patch", "run": run, "site": "resid_pre"}
+    job = asked.post(f"{API}/jobs", json=body).json()
+    assert first.wait(20) and asked.get(f"{API}/jobs").json()[0]["state"] == "running"
+    assert asked.delete(f"{API}/jobs/{job['id']}").status_code == 200
+    gate.set()
+    (*_, last) = finished(asked, job["id"])
+    assert last.job.state == "cancelled" and last.job.done < last.job.total == 4
+    refused(asked.get(f"{API}/patch?run={run}&site=resid_pre"), 409, "Expected a job to make patch")
+    assert torch.equal(logits(), clean) and not user_hooks(model())
+    again = asked.post(f"{API}/jobs", json=body).json()["id"]
+    assert again != job["id"] and finished(asked, again)[-1].job.state == "done"
+    assert len(Sweep.model_validate_json(asked.get(f"{API}/patch?run={run}&site=resid_pre").content).values) == 4
+
+
 def test_what_was_seen_is_exported(asked: Any, run: str) -> None:
     asked.get(f"{API}/overview?run={run}")
     asked.get(f"{API}/attention?run={run}")

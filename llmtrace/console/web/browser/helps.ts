@@ -46,8 +46,12 @@ export async function saved<T>(page: Page, act: () => Promise<void>): Promise<T>
 export const frame = (page: Page, id: string) => page.locator(`[data-frame="${id}"]`);
 
 export async function saveAs(page: Page, id: string, what: string): Promise<void> {
-  await frame(page, id).getByText("Save ▾").click();
-  await frame(page, id).getByRole("button", { name: what }).click();
+  // Once more where the answer came between the two clicks, and a new frame with a closed menu took this one's place.
+  await expect(async () => {
+    const item = frame(page, id).getByRole("button", { name: what });
+    if (!(await item.isVisible())) await frame(page, id).getByText("Save ▾").click({ timeout: 5_000 });
+    await item.click({ timeout: 2_000 });
+  }).toPass();
 }
 
 export const runOf = (page: Page): Promise<string> => page.getByLabel("Run A", { exact: true }).inputValue();

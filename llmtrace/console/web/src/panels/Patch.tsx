@@ -69,7 +69,7 @@ function Map({ sweep, other, streaming }: { sweep: Sweep; other: Sweep | null; s
         {other && <span className="soft">run A:</span>}
         <span>before <Num value={sweep.before} /> logits</span>
         {sweep.against !== null && <span>on the other prompt (all replaced) <Num value={sweep.against} /> logits</span>}
-        {streaming && <span role="status">{sweep.rows.length} rows so far</span>}
+        {streaming && <span role="status">{sweep.rows.length} {sweep.rows.length === 1 ? "row" : "rows"} so far</span>}
         {sweep.passes > 0 && <span className="soft">{number(sweep.passes, 0)} passes</span>}
       </div>
       <Chart
